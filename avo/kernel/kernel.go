@@ -1,0 +1,88 @@
+// Package kernel is what every kernel program shares: the description that the catalog, the C header and the tests are made
+// from, and the way from a set of programs to avo's compiled IR.
+package kernel
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/mmcloughlin/avo/attr"
+	"github.com/mmcloughlin/avo/build"
+	"github.com/mmcloughlin/avo/ir"
+	"github.com/mmcloughlin/avo/pass"
+)
+
+// Op is what a kernel computes.
+type Op string
+
+const (
+	GEMM     Op = "gemm"     // activation rows times a panel of packed weights
+	Quantize Op = "quantize" // float activations to the blocks a GEMM reads
+	Read     Op = "read"     // stream memory and drop it: the roofline's bandwidth side
+	Peak     Op = "peak"     // repeat one arithmetic instruction: the roofline's compute side
+)
+
+// Arg is one argument of a kernel. Both ABIs pass all of them as 8-byte integers or pointers.
+type Arg struct {
+	Name string
+	Go   string // Go type: *byte, *float32, int64 or uint64
+	Doc  string
+}
+
+// C returns the argument's type in the C header.
+func (a Arg) C() (string, error) {
+	c, ok := map[string]string{
+		"*byte": "void *", "*float32": "float *", "int64": "int64_t", "uint64": "uint64_t",
+	}[a.Go]
+	if !ok {
+		return "", fmt.Errorf("argument %s has type %s, which no C type is written down for", a.Name, a.Go)
+	}
+	return c, nil
+}
+
+// Info describes a kernel.
+type Info struct {
+	Name string // the symbol in both ABIs: zt_<op>_<type>_<rows>x<cols>_<isa>
+	Op   Op
+	Type string // ggml's name of the weight type, empty for kernels that serve none
+	Rows int    // activation rows a call computes, GEMM only
+	Cols int    // weight rows in a panel, GEMM only
+	Args []Arg
+	// Oracle is what the results are held to, bit for bit.
+	Oracle string
+	Doc    string
+}
+
+// Program is a kernel and the code that emits its body.
+type Program struct {
+	Info
+	Emit func(*build.Context)
+}
+
+// Compile runs the programs through avo into one file of compiled IR, in their order.
+func Compile(programs []Program) (*ir.File, error) {
+	ctx := build.NewContext()
+	ctx.ConstraintExpr("amd64")
+	for _, p := range programs {
+		var args []string
+		doc := []string{p.Name + " " + p.Doc, ""}
+		for _, a := range p.Args {
+			args = append(args, a.Name+" "+a.Go)
+			doc = append(doc, "  - "+a.Name+": "+a.Doc)
+		}
+		ctx.Function(p.Name)
+		ctx.Attributes(attr.NOSPLIT)
+		ctx.Pragma("noescape")
+		ctx.SignatureExpr("func(" + strings.Join(args, ", ") + ")")
+		ctx.Doc(doc...)
+		p.Emit(ctx)
+	}
+	file, err := ctx.Result()
+	if err != nil {
+		return nil, fmt.Errorf("build kernels: %w", err)
+	}
+	if err := pass.Compile.Execute(file); err != nil {
+		return nil, fmt.Errorf("compile kernels: %w", err)
+	}
+	return file, nil
+}

@@ -1,0 +1,14 @@
+# Adds zt-probe to a llama.cpp build without touching its sources, so that stock and tuned builds carry the same program:
+#
+#   cmake ... -DCMAKE_PROJECT_llama.cpp_INCLUDE=<this file>
+#   ninja zt-probe
+#
+# CMake reads this file at upstream's project("llama.cpp"). The library it links does not exist yet; CMake looks link
+# names up when it generates, after all of upstream's files were read.
+find_package(Threads REQUIRED)
+
+add_executable(zt-probe "${CMAKE_CURRENT_LIST_DIR}/zt-probe.cpp")
+target_link_libraries(zt-probe PRIVATE llama Threads::Threads)
+target_compile_features(zt-probe PRIVATE cxx_std_17)
+target_compile_options(zt-probe PRIVATE -Wall -Wextra -Wpedantic -Wshadow)
+set_target_properties(zt-probe PROPERTIES RUNTIME_OUTPUT_DIRECTORY "${CMAKE_BINARY_DIR}/bin")

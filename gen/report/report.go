@@ -1,0 +1,220 @@
+// Package report is what `mage verify` found, as a file for programs and a table for people.
+package report
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"maps"
+	"math"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+	"time"
+)
+
+// Version is the version of the JSON layout below. It grows when a field changes its meaning or goes away.
+const Version = 1
+
+// Report is the content of verify.json.
+type Report struct {
+	Version      int         `json:"version"`
+	Date         time.Time   `json:"date"`
+	Environment  Environment `json:"environment"`
+	Threads      int         `json:"threads"`
+	Rounds       int         `json:"rounds"`        // A B pairs of each speed measurement; 0 where accuracy was asked for alone
+	AccuracyOnly bool        `json:"accuracy_only"` // no timing was done
+	Results      []Result    `json:"results"`
+}
+
+// Environment is where and of what the results were made.
+type Environment struct {
+	CPU              string            `json:"cpu"`
+	Cores            int               `json:"cores"` // logical CPUs this process may use
+	Kernel           string            `json:"kernel"`
+	MemoryBytes      int64             `json:"memory_bytes"`
+	TransparentPages string            `json:"transparent_huge_pages"` // always, madvise or never
+	HugePages        int               `json:"huge_pages"`             // 2 MiB pages in the hugetlb pool
+	HugePagesFree    int               `json:"huge_pages_free"`        // of them free
+	Switches         map[string]string `json:"switches,omitempty"`     // ZT_* variables that were set
+	Target           string            `json:"target,omitempty"`       // a name from gen/target
+	Compiler         string            `json:"compiler,omitempty"`     // name and version
+	BLAS             string            `json:"blas,omitempty"`         // name and version, "none" without
+	Pins             map[string]string `json:"pins,omitempty"`         // source to tag and hash
+	Toolchain        string            `json:"toolchain,omitempty"`    // version of this project
+	Notes            []string          `json:"notes,omitempty"`        // anything else a reader must know
+}
+
+// Verdict says whether a measurement keeps its bound.
+type Verdict string
+
+const (
+	Pass Verdict = "pass"
+	Fail Verdict = "FAIL"
+	Info Verdict = "info" // measured and reported, not gated
+)
+
+// Result is one measurement and what became of it.
+type Result struct {
+	Model    string    `json:"model"`              // name of the model it was taken on
+	Case     string    `json:"case"`               // what ran, such as "prefill 256" or "pp512"
+	Quantity string    `json:"quantity"`           // what was measured, such as "mean KL divergence"
+	Unit     string    `json:"unit,omitempty"`     // empty for a plain number
+	Value    float64   `json:"value"`              // the measurement; of several samples, their median
+	Interval *Interval `json:"interval,omitempty"` // 95 % confidence interval of Value
+	Samples  []float64 `json:"samples,omitempty"`  // what Value is the median of, in the order taken
+	Bound    *Bound    `json:"bound,omitempty"`    // what Value must keep; nil if nothing
+	Verdict  Verdict   `json:"verdict"`
+	Note     string    `json:"note,omitempty"` // how to read the value
+}
+
+// Interval is an inclusive range.
+type Interval struct {
+	Low  float64 `json:"low"`
+	High float64 `json:"high"`
+}
+
+// Bound limits a value from one side.
+type Bound struct {
+	Side  Side    `json:"side"`
+	Limit float64 `json:"limit"`
+	Why   string  `json:"why"` // why the limit is where it is
+}
+
+// Side is the side of its limit on which a value must stay. The limit itself is allowed.
+type Side string
+
+const (
+	AtMost  Side = "at most"
+	AtLeast Side = "at least"
+)
+
+// Name names a result: model, case and quantity.
+func (r Result) Name() string {
+	var parts []string
+	for _, s := range []string{r.Model, r.Case, r.Quantity} {
+		if s != "" {
+			parts = append(parts, s)
+		}
+	}
+	return strings.Join(parts, " ")
+}
+
+// Failed returns the results whose bound was broken.
+func (r Report) Failed() []Result {
+	var failed []Result
+	for _, result := range r.Results {
+		if result.Verdict == Fail {
+			failed = append(failed, result)
+		}
+	}
+	return failed
+}
+
+// FileName is the name of a report in its folder.
+const FileName = "verify.json"
+
+// Write writes r to FileName in dir, which it makes where it is missing. The file changes all at once or not at all.
+func (r Report) Write(dir string) error {
+	text, err := json.MarshalIndent(r, "", "  ")
+	if err != nil {
+		return fmt.Errorf("report: %w", err)
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return fmt.Errorf("report: %w", err)
+	}
+	f, err := os.CreateTemp(dir, FileName+".*")
+	if err != nil {
+		return fmt.Errorf("report: %w", err)
+	}
+	defer os.Remove(f.Name())
+	_, err = f.Write(append(text, '\n'))
+	if err == nil {
+		err = f.Chmod(0o644)
+	}
+	if cerr := f.Close(); err == nil {
+		err = cerr
+	}
+	if err == nil {
+		err = os.Rename(f.Name(), filepath.Join(dir, FileName))
+	}
+	if err != nil {
+		return fmt.Errorf("report: %w", err)
+	}
+	return nil
+}
+
+// Read reads the report in dir. A report of another Version is an error.
+func Read(dir string) (Report, error) {
+	path := filepath.Join(dir, FileName)
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return Report{}, fmt.Errorf("%w; `mage verify` writes it", err)
+	}
+	var r Report
+	if err := json.Unmarshal(text, &r); err != nil {
+		return Report{}, fmt.Errorf("%s: %w", path, err)
+	}
+	if r.Version != Version {
+		return Report{}, fmt.Errorf("%s has layout version %d and this program reads %d; run `mage verify` again", path, r.Version, Version)
+	}
+	return r, nil
+}
+
+// Table writes r for a terminal: where it was made, a line per result, and how many gates hold.
+func (r Report) Table(w io.Writer) error {
+	e := r.Environment
+	fmt.Fprintf(w, "%s, %d cores, %d threads used, Linux %s\n", e.CPU, e.Cores, r.Threads, e.Kernel)
+	for _, line := range []struct{ name, value string }{
+		{"target", e.Target}, {"compiler", e.Compiler}, {"BLAS", e.BLAS},
+		{"huge pages", fmt.Sprintf("transparent: %s, hugetlb: %d of %d free", e.TransparentPages, e.HugePagesFree, e.HugePages)},
+	} {
+		if line.value != "" {
+			fmt.Fprintf(w, "%s: %s\n", line.name, line.value)
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(e.Switches)) {
+		fmt.Fprintf(w, "set: %s=%s\n", name, e.Switches[name])
+	}
+	for _, note := range e.Notes {
+		fmt.Fprintln(w, note)
+	}
+	fmt.Fprintln(w)
+
+	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(tw, "model\tcase\tquantity\tmeasured\t95 %\tbound\tverdict\t")
+	gated := 0
+	for _, x := range r.Results {
+		interval, bound := "", ""
+		if x.Interval != nil {
+			interval = Number(x.Interval.Low) + " .. " + Number(x.Interval.High)
+		}
+		if x.Bound != nil {
+			gated++
+			bound = string(x.Bound.Side) + " " + Number(x.Bound.Limit)
+		}
+		measured := Number(x.Value)
+		if x.Unit != "" {
+			measured += " " + x.Unit
+		}
+		fmt.Fprintf(tw, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", x.Model, x.Case, x.Quantity, measured, interval, bound, x.Verdict, x.Note)
+	}
+	if err := tw.Flush(); err != nil {
+		return err
+	}
+	_, err := fmt.Fprintf(w, "\n%d of %d gates hold\n", gated-len(r.Failed()), gated)
+	return err
+}
+
+// Number prints v with four significant digits, and whole numbers whole.
+func Number(v float64) string {
+	if a := math.Abs(v); v == math.Trunc(v) && a < 1e15 {
+		return strconv.FormatFloat(v, 'f', -1, 64)
+	} else if a >= 1e4 && a < 1e15 {
+		return strconv.FormatFloat(v, 'f', 0, 64)
+	}
+	return strconv.FormatFloat(v, 'g', 4, 64)
+}

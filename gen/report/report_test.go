@@ -1,0 +1,113 @@
+package report
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+)
+
+func sample() Report {
+	return Report{
+		Version:     Version,
+		Date:        time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC),
+		Environment: Environment{CPU: "a CPU", Cores: 2, Kernel: "6.1", Compiler: "clang 19", Switches: map[string]string{"ZT_LOG": "1"}},
+		Threads:     2,
+		Rounds:      3,
+		Results: []Result{
+			{Model: "tiny", Case: "prefill 256", Quantity: "mean KL divergence", Unit: "nats", Value: 2e-4,
+				Bound: &Bound{Side: AtMost, Limit: 1e-3, Why: "because"}, Verdict: Pass},
+			{Model: "1b", Case: "pp512", Quantity: "speed over stock", Value: 2.5, Samples: []float64{2.4, 2.5, 2.6},
+				Interval: &Interval{2.4, 2.6}, Bound: &Bound{Side: AtLeast, Limit: 3, Why: "goal"}, Verdict: Fail},
+			{Model: "1b", Case: "pp512", Quantity: "speed", Unit: "t/s", Value: 12345.678, Verdict: Info},
+		},
+	}
+}
+
+func TestRoundTrip(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "new")
+	want := sample()
+	if err := want.Write(dir); err != nil {
+		t.Fatal(err)
+	}
+	got, err := Read(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("read back\n%+v\nwant\n%+v", got, want)
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil || len(entries) != 1 {
+		t.Errorf("the folder holds %v (%v), want the report alone", entries, err)
+	}
+}
+
+func TestReadRefuses(t *testing.T) {
+	dir := t.TempDir()
+	if _, err := Read(dir); err == nil || !strings.Contains(err.Error(), "mage verify") {
+		t.Errorf("no report: %v, want the remedy", err)
+	}
+	for content, want := range map[string]string{
+		`{"version": 99}`: "layout version 99",
+		`{"version":`:     "unexpected end",
+	} {
+		if err := os.WriteFile(filepath.Join(dir, FileName), []byte(content), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Read(dir); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want an error that says %q", content, err, want)
+		}
+	}
+}
+
+func TestTable(t *testing.T) {
+	var b bytes.Buffer
+	if err := sample().Table(&b); err != nil {
+		t.Fatal(err)
+	}
+	text := b.String()
+	for _, want := range []string{
+		"a CPU, 2 cores, 2 threads used, Linux 6.1", "compiler: clang 19", "set: ZT_LOG=1",
+		"mean KL divergence", "0.0002 nats", "at most 0.001",
+		"2.4 .. 2.6", "at least 3", "FAIL", "12346 t/s", "1 of 2 gates hold",
+	} {
+		if !strings.Contains(text, want) {
+			t.Errorf("the table lacks %q:\n%s", want, text)
+		}
+	}
+	if strings.Contains(text, "BLAS") {
+		t.Errorf("the table names a BLAS nobody reported:\n%s", text)
+	}
+}
+
+func TestFailed(t *testing.T) {
+	failed := sample().Failed()
+	if len(failed) != 1 || failed[0].Name() != "1b pp512 speed over stock" {
+		t.Errorf("Failed = %v, want the pp512 gate alone", failed)
+	}
+}
+
+func TestNumber(t *testing.T) {
+	for v, want := range map[float64]string{
+		0: "0", 256: "256", 1320000000: "1320000000", 0.00012346: "0.0001235", 3.14159: "3.142", 98765.4: "98765", -0.5: "-0.5",
+	} {
+		if got := Number(v); got != want {
+			t.Errorf("Number(%v) = %s, want %s", v, got, want)
+		}
+	}
+}
+
+func TestHost(t *testing.T) {
+	t.Setenv("ZT_TEST_SWITCH", "on")
+	e := Host()
+	if e.Cores < 1 || e.CPU == "" || e.Kernel == "" || e.MemoryBytes < 1<<26 {
+		t.Errorf("Host = %+v, want CPU, cores, kernel and memory", e)
+	}
+	if e.Switches["ZT_TEST_SWITCH"] != "on" {
+		t.Errorf("Switches = %v, want the one set", e.Switches)
+	}
+}

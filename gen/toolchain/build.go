@@ -108,7 +108,9 @@ func (tc Toolchain) arguments(c Config) ([]string, error) {
 	for language, compiler := range map[string]string{"C": tc.CC, "CXX": tc.CXX, "ASM": tc.CC} {
 		cache["CMAKE_"+language+"_COMPILER"] = compiler
 		cache["CMAKE_"+language+"_FLAGS"] = quote(flags)
-		cache["CMAKE_"+language+"_COMPILER_LAUNCHER"] = tc.CCache
+		if language != "ASM" { // cmake knows no launcher for it
+			cache["CMAKE_"+language+"_COMPILER_LAUNCHER"] = tc.CCache
+		}
 	}
 	maps.Copy(cache, c.Cache)
 	args := []string{"-G", "Ninja", "-S", c.Source, "-B", c.Build, "--no-warn-unused-cli"}

@@ -72,7 +72,7 @@ const (
 )
 
 // reach is how long the public repository and npm get to answer a first small request.
-const reach = 4 * time.Second
+var reach = 4 * time.Second
 
 // mismatch is a route that works but leads to other sources. It ends the search: a tag that moved is for a person to look at.
 type mismatch struct{ error }

@@ -1,6 +1,7 @@
 package checker
 
 import (
+	"bytes"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -59,10 +60,6 @@ func mapRegion(n int) region {
 func (r region) addr() uintptr { return uintptr(unsafe.Pointer(unsafe.SliceData(r.bytes))) }
 func (r region) end() uintptr  { return r.addr() + uintptr(len(r.bytes)) }
 
-func (r region) words() []uint64 {
-	return unsafe.Slice((*uint64)(unsafe.Pointer(unsafe.SliceData(r.bytes))), len(r.bytes)/8)
-}
-
 // guards reports whether addr lies in a guard page of r.
 func (r region) guards(addr uintptr) bool {
 	page := uintptr(unix.Getpagesize())
@@ -71,11 +68,13 @@ func (r region) guards(addr uintptr) bool {
 
 type buffer struct {
 	region
-	name   string
-	lead   int // canary bytes before data
-	data   []byte
-	canary byte
+	name          string
+	data          []byte // inside the region, between two canaries
+	before, after canary
 }
+
+// canary is random bytes that nobody may write, and what they were.
+type canary struct{ bytes, want []byte }
 
 // minCanary is the least number of canary bytes on the side of a buffer that has no guard page.
 const minCanary = 256
@@ -92,23 +91,23 @@ func newBuffer(tb testing.TB, name string, n, align int, atStart bool) *buffer {
 		tb.Fatalf("buffer %q: %d bytes aligned to %d; alignment is a power of two up to %d", name, n, align, page)
 	}
 	s := streamOf(tb)
-	b := &buffer{region: mapRegion(n + minCanary + align - 1), name: name, canary: byte(s.Uint32())}
+	b := &buffer{region: mapRegion(n + minCanary + align - 1), name: name}
+	fillRandom(b.bytes, s.Rand)
+	start := 0
 	if !atStart {
-		b.lead = (len(b.bytes) - n) &^ (align - 1)
+		start = (len(b.bytes) - n) &^ (align - 1)
 	}
-	b.data = b.bytes[b.lead : b.lead+n : b.lead+n]
-	for i := range b.bytes {
-		b.bytes[i] = b.pattern(i)
-	}
-	fillRandom(b.data, s.Rand)
+	b.data = b.bytes[start : start+n : start+n]
+	b.before = canary{b.bytes[:start], slices.Clone(b.bytes[:start])}
+	b.after = canary{b.bytes[start+n:], slices.Clone(b.bytes[start+n:])}
 	buffersMu.Lock()
 	buffers = append(buffers, b)
 	buffersMu.Unlock()
 	tb.Cleanup(func() {
 		buffersMu.Lock()
 		defer buffersMu.Unlock()
-		if m := b.trespass(); m != "" {
-			tb.Errorf("%s (ZT_SEED=%d)", m, s.seed)
+		for _, m := range b.trespasses() {
+			tb.Errorf("something %s (ZT_SEED=%d)", m, s.seed)
 		}
 		buffers = slices.DeleteFunc(buffers, func(o *buffer) bool { return o == b })
 		if err := unix.Munmap(b.mapping); err != nil {
@@ -128,37 +127,50 @@ func fillRandom(p []byte, rng *rand.Rand) {
 	}
 }
 
-// pattern is the canary at offset i of b's region.
-func (b *buffer) pattern(i int) byte { return b.canary + byte(i*167) }
+// firstDifference returns the index of the first byte of a that is not b's, or -1. b is at least as long as a.
+func firstDifference(a, b []byte) int {
+	if bytes.Equal(a, b[:len(a)]) {
+		return -1
+	}
+	i := 0
+	for a[i] == b[i] {
+		i++
+	}
+	return i
+}
 
-// trespass says where b's canaries changed and restores them, so that each change is reported once.
-func (b *buffer) trespass() (m string) {
-	after := b.lead + len(b.data)
-	check := func(i int) {
-		if b.bytes[i] == b.pattern(i) {
-			return
+// lastDifference returns the index of the last byte of a that is not b's, or -1. b is at least as long as a.
+func lastDifference(a, b []byte) int {
+	if bytes.Equal(a, b[:len(a)]) {
+		return -1
+	}
+	i := len(a) - 1
+	for a[i] == b[i] {
+		i--
+	}
+	return i
+}
+
+// trespasses says where b's canaries changed, nearest to the data, and restores them so that a change is reported once.
+func (b *buffer) trespasses() (broken []string) {
+	report := func(c canary, i int) {
+		if i >= 0 {
+			broken = append(broken, "wrote "+b.describe(uintptr(unsafe.Pointer(&c.bytes[i]))))
+			copy(c.bytes, c.want)
 		}
-		if m == "" {
-			m = "wrote " + b.describe(b.addr()+uintptr(i))
-		}
-		b.bytes[i] = b.pattern(i)
 	}
-	for i := after; i < len(b.bytes); i++ {
-		check(i)
-	}
-	for i := b.lead - 1; i >= 0; i-- { // nearest first
-		check(i)
-	}
-	return m
+	report(b.after, firstDifference(b.after.bytes, b.after.want))
+	report(b.before, lastDifference(b.before.bytes, b.before.want))
+	return broken
 }
 
 // describe says where addr lies relative to b.
 func (b *buffer) describe(addr uintptr) string {
-	start := b.addr() + uintptr(b.lead)
+	start := b.addr() + uintptr(len(b.before.bytes))
 	end := start + uintptr(len(b.data))
 	switch {
 	case addr < start:
-		return fmt.Sprintf("%d bytes before buffer %q (%d bytes)", start-addr, b.name, len(b.data))
+		return fmt.Sprintf("byte %d before the start of buffer %q (%d bytes)", start-addr, b.name, len(b.data))
 	case addr >= end:
 		return fmt.Sprintf("byte %d past the end of buffer %q (%d bytes)", addr-end+1, b.name, len(b.data))
 	}
@@ -170,9 +182,7 @@ func bufferTrespasses() (broken []string) {
 	buffersMu.Lock()
 	defer buffersMu.Unlock()
 	for _, b := range buffers {
-		if m := b.trespass(); m != "" {
-			broken = append(broken, m)
-		}
+		broken = append(broken, b.trespasses()...)
 	}
 	return broken
 }

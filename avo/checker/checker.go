@@ -145,6 +145,15 @@ var foreignStack = sync.OnceValue(func() region {
 	return mapRegion(maxFrame + 2*room)
 })
 
+// stackJunk is what the stack holds before a call, from a random offset on: canaries, and what locals start as.
+var stackJunk = sync.OnceValue(func() []byte {
+	junk := make([]byte, len(foreignStack().bytes)+junkOffsets)
+	fillRandom(junk, rand.New(rand.NewPCG(1, 2)))
+	return junk
+})
+
+const junkOffsets = 4 << 10
+
 // Call calls f once with args and fails tb if f breaks its calling convention, faults, does not return within 10 seconds, or
 // changes a byte around any buffer of this package.
 //
@@ -227,10 +236,8 @@ type frame struct {
 	stack    region
 	sp       uintptr // at the call instruction: the address of the first stack argument
 	argBytes uintptr
-	key      uint64 // of the canaries
+	junk     []byte // what the stack held before its arguments were written
 }
-
-func (c frame) canary(i int) uint64 { return c.key + uint64(i)*0x9e3779b97f4a7c15 }
 
 // prepare fills the stack, the general registers and the arguments of a call. The caller holds mu.
 func (f Func) prepare(tb testing.TB, rng *rand.Rand, a []any) frame {
@@ -258,7 +265,7 @@ func (f Func) prepare(tb testing.TB, rng *rand.Rand, a []any) frame {
 	for i := 0; i < len(area); i += 8 {
 		binary.LittleEndian.PutUint64(area[i:], rng.Uint64())
 	}
-	c := frame{stack: foreignStack(), key: rng.Uint64()}
+	c := frame{stack: foreignStack(), junk: stackJunk()[rng.IntN(junkOffsets):]}
 	registers := []int{rdi, rsi, rdx, rcx, r8, r9}
 	for i, arg := range a {
 		value, size := argument(tb, f, i, arg)
@@ -289,10 +296,7 @@ func (f Func) prepare(tb testing.TB, rng *rand.Rand, a []any) frame {
 	c.sp &^= align - 1
 	now.gp[rsp] = uint64(c.sp)
 
-	words := c.stack.words()
-	for i := range words {
-		words[i] = c.canary(i)
-	}
+	copy(c.stack.bytes, c.junk)
 	copy(c.stack.bytes[c.sp-c.stack.addr():], area[:c.argBytes])
 	return c
 }
@@ -382,23 +386,16 @@ func (f Func) clobbered(c frame) (broken []string) {
 
 // trespasses says what f wrote on the stack outside its arguments and its frame.
 func (c frame) trespasses(f Func) (broken []string) {
-	base := c.stack.addr()
-	low := int(c.sp-base)/8 - 1 - (f.Frame+7)/8 // the lowest word f may write
-	high := int(c.sp-base+c.argBytes) / 8       // the first word above its arguments
-	words := c.stack.words()
-	for i := low - 1; i >= 0; i-- {
-		if words[i] != c.canary(i) {
-			broken = append(broken, fmt.Sprintf("writes below its stack: at %d bytes below its return address, with a frame of %d",
-				int(c.sp-base)-8-8*i, f.Frame))
-			break
-		}
+	const returnAddress = 8
+	sp := int(c.sp - c.stack.addr())
+	low, high := sp-returnAddress-f.Frame, sp+int(c.argBytes)
+	if i := lastDifference(c.stack.bytes[:low], c.junk[:low]); i >= 0 {
+		broken = append(broken, fmt.Sprintf("writes below its stack: %d bytes below its return address, with a frame of %d",
+			sp-returnAddress-i, f.Frame))
 	}
-	for i := high; i < len(words); i++ {
-		if words[i] != c.canary(i) {
-			broken = append(broken, fmt.Sprintf("writes above its arguments: at %d bytes above its return address, with %d of arguments",
-				8*i-int(c.sp-base)+8, c.argBytes))
-			break
-		}
+	if i := firstDifference(c.stack.bytes[high:], c.junk[high:]); i >= 0 {
+		broken = append(broken, fmt.Sprintf("writes above its arguments: %d bytes above its return address, with %d of arguments",
+			high+i-sp+returnAddress, c.argBytes))
 	}
 	return broken
 }

@@ -3,6 +3,7 @@ package checker
 import (
 	"fmt"
 	"io"
+	"math"
 	"regexp"
 	"runtime"
 	"runtime/debug"
@@ -247,15 +248,15 @@ var brokenSystemV = []struct {
 	{"mxcsr", "movl $0x9f80, -4(%rsp); ldmxcsr -4(%rsp)", nil, `changes mxcsr: 0x1f[0-9a-f]+ before, 0x9f80 after`},
 	{"dirty_zmm", "vpabsb %zmm20, %zmm6", nil, `without VZEROUPPER: dirty zmm6 `},
 	{"dirty_ymm", "vpabsb %ymm20, %ymm15", nil, `without VZEROUPPER: dirty zmm15 `},
-	{"below", "movb $1, -4105(%rsp)", nil, `writes below its stack: at 4\d+ bytes below its return address, with a frame of 4096`},
-	{"above", "notl 8(%rsp)", nil, `writes above its arguments: at 8 bytes above its return address, with 0`},
+	{"below", "notb -4097(%rsp)", nil, `writes below its stack: 4097 bytes below its return address, with a frame of 4096`},
+	{"above", "notl 8(%rsp)", nil, `writes above its arguments: 8 bytes above its return address, with 0`},
 	{"above_args", "notl 24(%rsp)", func(testing.TB) []any { return []any{1, 2, 3, 4, 5, 6, 7, 8} },
-		`writes above its arguments: at 24 bytes above its return address, with 16`},
+		`writes above its arguments: 24 bytes above its return address, with 16`},
 	{"overflow", "mov %al, -25000(%rsp)", nil, `writes beyond the end of its stack, at overflow`},
-	{"write_after", "movb $1, 100(%rdi)", atEnd, `writes byte 1 past the end of buffer "b" \(100 bytes\), at write_after\+0x0`},
+	{"write_after", "notb 100(%rdi)", atEnd, `writes byte 1 past the end of buffer "b" \(100 bytes\), at write_after\+0x0`},
 	{"read_after", "mov 97(%rdi), %eax", atEnd, `reads byte 1 past the end of buffer "b" \(100 bytes\)`},
-	{"write_before", "notb -1(%rdi)", atEnd, `wrote 1 bytes before buffer "b"`},
-	{"read_before", "mov -1(%rdi), %al", atStart, `reads 1 bytes before buffer "b"`},
+	{"write_before", "notb -1(%rdi)", atEnd, `wrote byte 1 before the start of buffer "b"`},
+	{"read_before", "mov -1(%rdi), %al", atStart, `reads byte 1 before the start of buffer "b"`},
 	{"write_after_canary", "notb 100(%rdi)", atStart, `wrote byte 1 past the end of buffer "b"`},
 	{"upper_half", "mov (%rdi,%rsi), %al", func(tb testing.TB) []any {
 		return []any{AtEnd[byte](tb, "b", 100, 1), int32(5)}
@@ -307,7 +308,7 @@ func TestBrokenABI0(t *testing.T) {
 		{"BadBP", fixture.BadBPAddr, 0, nil, `clobbers rbp`},
 		{"BadSP", fixture.BadSPAddr, 0, nil, `rsp off by \+8`},
 		{"Dirty", fixture.DirtyAddr, 0, nil, `without VZEROUPPER: dirty zmm3 `},
-		{"Below", fixture.BelowAddr, 16, nil, `writes below its stack: at 32 bytes below its return address, with a frame of 24`},
+		{"Below", fixture.BelowAddr, 16, nil, `writes below its stack: 25 bytes below its return address, with a frame of 24`},
 		{"Load", fixture.LoadAddr, 0, func(tb testing.TB) []any {
 			b := AtEnd[byte](tb, "b", 64, 64)
 			return []any{unsafe.Add(unsafe.Pointer(&b[0]), 64)}
@@ -322,6 +323,59 @@ func TestBrokenABI0(t *testing.T) {
 				ABI0(b.name, b.addr, b.frame).Call(tb, args...)
 			})
 		})
+	}
+}
+
+// What the convention leaves undefined is junk, different each time; rsp has the promised alignment and no more.
+func TestJunk(t *testing.T) {
+	needAVX512(t)
+	f := Assemble(t, `
+	.type dump, @function
+dump:	mov %rsp, (%rdi)
+	mov %rax, 8(%rdi)
+	mov %r10, 16(%rdi)
+	mov %r11, 24(%rdi)
+	mov %rsi, 32(%rdi)
+	.irp k, 0,1,2,3,4,5,6,7
+	kmovq %k\k, 64+8*\k(%rdi)
+	.endr
+	.irp z, 0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20,21,22,23,24,25,26,27,28,29,30,31
+	vmovdqu64 %zmm\z, 128+64*\z(%rdi)
+	.endr
+	ret
+`)["dump"]
+	const words = 16 + 32*8
+	seen := map[uint64]int{}
+	var sp [4]int
+	for range 100 {
+		got := AtEnd[uint64](t, "dump", words, 64)
+		f.Call(t, got, uint32(7))
+		if got[0]%16 != 8 {
+			t.Fatalf("rsp is %#x at the entry", got[0])
+		}
+		sp[got[0]%64/16]++
+		if uint32(got[4]) != 7 {
+			t.Fatalf("a 32-bit 7 arrives as %#x", got[4])
+		}
+		for i, w := range got[1:] {
+			if i+1 >= 5 && i+1 < 8 {
+				continue // not written
+			}
+			seen[w]++
+			if i+1 >= 16 && (!math.IsNaN(math.Float64frombits(w)) || !math.IsNaN(float64(math.Float32frombits(uint32(w))))) {
+				t.Fatalf("word %d of zmm%d is %#x, which is not NaN", (i+1)%8, (i+1-16)/8, w)
+			}
+		}
+	}
+	for w, n := range seen {
+		if n > 1 {
+			t.Errorf("%#x occurs %d times", w, n)
+		}
+	}
+	for i, n := range sp {
+		if n == 0 {
+			t.Errorf("rsp was never %d modulo 64", 16*i+8)
+		}
 	}
 }
 

@@ -20,7 +20,7 @@ type Element interface {
 // AtEnd returns n elements, aligned to align bytes, before a page that may not be touched. Where the byte size is a multiple
 // of align, the first byte past the end faults; otherwise up to align-1 bytes of canary lie between. Canaries precede it:
 // every Call checks them, and so does the end of the test. The contents are random bits, so floats include NaNs. The memory
-// is mapped, never moves, and goes when tb ends; name is for messages.
+// is mapped, never moves, and goes when tb ends, so a test of many shapes gives each a subtest. name is for messages.
 func AtEnd[T Element](tb testing.TB, name string, n, align int) []T {
 	tb.Helper()
 	return view[T](newBuffer(tb, name, n*int(unsafe.Sizeof(*new(T))), align, false))

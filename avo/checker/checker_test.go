@@ -400,6 +400,31 @@ func TestBadCalls(t *testing.T) {
 	}
 }
 
+func TestNoBinutils(t *testing.T) {
+	skipped := false
+	t.Run("empty PATH", func(t *testing.T) {
+		t.Cleanup(func() { skipped = t.Skipped() })
+		t.Setenv("PATH", "")
+		Assemble(t, sound)
+	})
+	if !skipped {
+		t.Error("a test that assembles without binutils is not skipped")
+	}
+}
+
+// A test that writes around a buffer itself, without a call, hears of it when it ends.
+func TestTrespassWithoutCall(t *testing.T) {
+	r := &recorder{}
+	t.Run("buffer", func(t *testing.T) {
+		r.TB = t
+		b := AtEnd[byte](r, "b", 100, 1)
+		*(*byte)(unsafe.Add(unsafe.Pointer(&b[0]), -3)) ^= 1
+	})
+	if want := `something wrote byte 3 before the start of buffer "b"`; len(r.failures) != 1 || !strings.HasPrefix(r.failures[0], want) {
+		t.Errorf("got %q, want one failure that begins with %s", r.failures, want)
+	}
+}
+
 func TestTimeout(t *testing.T) {
 	needAVX512(t)
 	f := Assemble(t, sound)["spin"]

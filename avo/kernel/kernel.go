@@ -26,16 +26,20 @@ const (
 type Arg struct {
 	Name string
 	Go   string // Go type: *byte, *float32, int64 or uint64
+	Out  bool   // the kernel writes through this pointer
 	Doc  string
 }
 
-// C returns the argument's type in the C header.
+// C returns the argument's type in C, or an error for a Go type that has none here.
 func (a Arg) C() (string, error) {
 	c, ok := map[string]string{
-		"*byte": "void *", "*float32": "float *", "int64": "int64_t", "uint64": "uint64_t",
+		"*byte": "void *", "*float32": "float *", "int64": "int64_t ", "uint64": "uint64_t ",
 	}[a.Go]
 	if !ok {
 		return "", fmt.Errorf("argument %s has type %s, which no C type is written down for", a.Name, a.Go)
+	}
+	if strings.HasPrefix(a.Go, "*") && !a.Out {
+		c = "const " + c
 	}
 	return c, nil
 }
@@ -51,6 +55,19 @@ type Info struct {
 	// Oracle is what the results are held to, bit for bit.
 	Oracle string
 	Doc    string
+}
+
+// Prototype returns the kernel's declaration in C.
+func (k Info) Prototype() (string, error) {
+	params := make([]string, len(k.Args))
+	for i, a := range k.Args {
+		c, err := a.C()
+		if err != nil {
+			return "", fmt.Errorf("%s: %w", k.Name, err)
+		}
+		params[i] = c + a.Name
+	}
+	return "void " + k.Name + "(" + strings.Join(params, ", ") + ");", nil
 }
 
 // Program is a kernel and the code that emits its body.

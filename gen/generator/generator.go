@@ -162,6 +162,7 @@ func info(k kernel.Info) jen.Code {
 				g.Line().Values(jen.Dict{
 					jen.Id("Name"): jen.Lit(a.Name),
 					jen.Id("Go"):   jen.Lit(a.Go),
+					jen.Id("Out"):  jen.Lit(a.Out),
 					jen.Id("Doc"):  jen.Lit(a.Doc),
 				})
 			}

@@ -32,8 +32,8 @@ type Target struct {
 	// Vendor and Models say which CPUs the binaries accept. An empty Vendor accepts every CPU that has Features.
 	Vendor string
 	Models []Models
-	// Features are the CPUID features that the kernels and the compiler's code use, by their cpuid package names.
-	Features []cpuid.FeatureID
+	// Features are what the kernels and the compiler's code use.
+	Features []Feature
 
 	L1D, L2, L3   int // bytes; L3 is that of one CCD
 	DatapathBits  int // width of the vector ALUs
@@ -44,11 +44,34 @@ type Target struct {
 	Releasable bool // whether `mage release` may package it
 }
 
-// kernelFeatures is what the generated kernels and the C++ beside them need.
-var kernelFeatures = []cpuid.FeatureID{
-	cpuid.AVX512F, cpuid.AVX512BW, cpuid.AVX512CD, cpuid.AVX512DQ, cpuid.AVX512VL,
-	cpuid.AVX512VNNI, cpuid.AVX512VBMI, cpuid.AVX512VBMI2, cpuid.AVX512BITALG, cpuid.AVX512VPOPCNTDQ,
-	cpuid.AVX512BF16, cpuid.GFNI, cpuid.VAES, cpuid.FMA3, cpuid.F16C, cpuid.BMI1, cpuid.BMI2,
+// Feature is a CPUID feature and the bit that announces it, for code that asks CPUID itself.
+type Feature struct {
+	cpuid.FeatureID
+	Leaf, Subleaf uint32
+	Register      int // 0 eax, 1 ebx, 2 ecx, 3 edx
+	Bit           int
+}
+
+// kernelFeatures is what the generated kernels and the C++ beside them need. Bits: AMD64 Architecture Programmer's Manual
+// volume 3, appendix D and E; AVX512_BF16: Intel's Software Developer's Manual volume 2, CPUID.
+var kernelFeatures = []Feature{
+	{cpuid.FMA3, 1, 0, 2, 12},
+	{cpuid.F16C, 1, 0, 2, 29},
+	{cpuid.BMI1, 7, 0, 1, 3},
+	{cpuid.BMI2, 7, 0, 1, 8},
+	{cpuid.AVX512F, 7, 0, 1, 16},
+	{cpuid.AVX512DQ, 7, 0, 1, 17},
+	{cpuid.AVX512CD, 7, 0, 1, 28},
+	{cpuid.AVX512BW, 7, 0, 1, 30},
+	{cpuid.AVX512VL, 7, 0, 1, 31},
+	{cpuid.AVX512VBMI, 7, 0, 2, 1},
+	{cpuid.AVX512VBMI2, 7, 0, 2, 6},
+	{cpuid.GFNI, 7, 0, 2, 8},
+	{cpuid.VAES, 7, 0, 2, 9},
+	{cpuid.AVX512VNNI, 7, 0, 2, 11},
+	{cpuid.AVX512BITALG, 7, 0, 2, 12},
+	{cpuid.AVX512VPOPCNTDQ, 7, 0, 2, 14},
+	{cpuid.AVX512BF16, 7, 1, 0, 5},
 }
 
 // The 32 x 6 tile: 12 integer and 12 float accumulators, two weight registers and the scales' temporaries fill the 32 zmm
@@ -131,7 +154,7 @@ func (t Target) Accepts(cpu CPU) error {
 	}
 	var missing []string
 	for _, f := range t.Features {
-		if !cpu.Has(f) {
+		if !cpu.Has(f.FeatureID) {
 			missing = append(missing, f.String())
 		}
 	}

@@ -43,7 +43,7 @@ func (t tiled) program() kernel.Program {
 			Oracle: "sum over blocks in k order of fma(float(dot), d_w*d_a, acc), as ggml's generic vec_dot_q8_0_q8_0 computes it with contraction",
 			Doc:    fmt.Sprintf("multiplies %d activation rows by a panel of %d weight rows.", t.Rows, t.Cols),
 			Args: []kernel.Arg{
-				{Name: "dst", Go: "*float32", Doc: "result of the first activation row at the panel's first column"},
+				{Name: "dst", Go: "*float32", Out: true, Doc: "result of the first activation row at the panel's first column"},
 				{Name: "stride", Go: "int64", Doc: "bytes from a result row to the next"},
 				{Name: "a", Go: "*byte", Doc: fmt.Sprintf("activation group of %d rows (gemm.Activations)", t.Rows)},
 				{Name: "w", Go: "*byte", Doc: "weight panel, 64-byte aligned (gemm.PanelQ80)"},

@@ -18,9 +18,9 @@ func quantizeQ80() kernel.Program {
 			Doc:    "quantizes one row of activations into its place in a group.",
 			Args: []kernel.Arg{
 				{Name: "x", Go: "*float32", Doc: "the row"},
-				{Name: "quants", Go: "*byte", Doc: "where the row's 32 int8 of the first block go"},
-				{Name: "delta", Go: "*byte", Doc: "where its float32 scale goes: the FP16 scale, widened"},
-				{Name: "corr", Go: "*byte", Doc: "where its int32 -128*sum(quants) goes"},
+				{Name: "quants", Go: "*byte", Out: true, Doc: "where the row's 32 int8 of the first block go"},
+				{Name: "delta", Go: "*byte", Out: true, Doc: "where its float32 scale goes: the FP16 scale, widened"},
+				{Name: "corr", Go: "*byte", Out: true, Doc: "where its int32 -128*sum(quants) goes"},
 				{Name: "blocks", Go: "int64", Doc: "blocks of 32, at least 1"},
 				{Name: "stride", Go: "int64", Doc: "bytes from a block of the group to the next"},
 			},

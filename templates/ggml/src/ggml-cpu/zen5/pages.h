@@ -1,0 +1,22 @@
+#pragma once
+
+#include <cstddef>
+
+// Page policy of the packed weights: explicit 2 MiB pages if the pool has room, else transparent huge pages, else 4 KiB.
+
+namespace ggml::cpu::zen5 {
+
+struct page_block {
+    void *       base   = nullptr;  // 2 MiB aligned; nullptr if there is no memory
+    size_t       size   = 0;        // bytes usable at base
+    void *       map    = nullptr;  // what to unmap
+    size_t       mapped = 0;
+    const char * kind   = "";       // what was obtained, for the log
+};
+
+// Zeroed memory of at least size bytes. None of it is touched here, so that each page lands where its first user runs.
+page_block pages_alloc(size_t size);
+
+void pages_free(const page_block & block);
+
+}  // namespace ggml::cpu::zen5

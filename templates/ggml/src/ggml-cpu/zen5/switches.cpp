@@ -1,0 +1,42 @@
+#include "switches.h"
+
+#include "ggml-impl.h"
+
+#include <cstdlib>
+#include <cstring>
+
+namespace ggml::cpu::zen5 {
+
+static bool is_on(const char * name) {
+    const char * value = getenv(name);
+    return value != nullptr && value[0] != '\0' && strcmp(value, "0") != 0;
+}
+
+static huge_pages read_huge_pages() {
+    const char * value = getenv("ZT_HUGEPAGES");
+    if (value == nullptr || value[0] == '\0' || strcmp(value, "auto") == 0) {
+        return huge_pages::automatic;
+    }
+    if (strcmp(value, "hugetlb") == 0) {
+        return huge_pages::hugetlb;
+    }
+    if (strcmp(value, "thp") == 0) {
+        return huge_pages::transparent;
+    }
+    if (strcmp(value, "off") == 0) {
+        return huge_pages::off;
+    }
+    GGML_LOG_WARN("zen5: ZT_HUGEPAGES=%s is not one of auto, hugetlb, thp, off; using auto\n", value);
+    return huge_pages::automatic;
+}
+
+const switches & get_switches() {
+    static const switches s = {
+        /*.enabled =*/ !is_on("ZT_DISABLE"),
+        /*.log     =*/ is_on("ZT_LOG"),
+        /*.pages   =*/ read_huge_pages(),
+    };
+    return s;
+}
+
+}  // namespace ggml::cpu::zen5

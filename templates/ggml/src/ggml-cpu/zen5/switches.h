@@ -1,0 +1,17 @@
+#pragma once
+
+// The ZT_* environment switches, read once. `mage doctor` lists them.
+
+namespace ggml::cpu::zen5 {
+
+enum class huge_pages { automatic, hugetlb, transparent, off };
+
+struct switches {
+    bool       enabled = true;                   // ZT_DISABLE=1 leaves every tensor on stock's path
+    bool       log     = false;                  // ZT_LOG=1 prints one line per decision
+    huge_pages pages   = huge_pages::automatic;  // ZT_HUGEPAGES=auto|hugetlb|thp|off
+};
+
+const switches & get_switches();
+
+}  // namespace ggml::cpu::zen5

@@ -1,0 +1,18 @@
+# Adds the zen5 buffer type to the CPU backend. Included by ggml-cpu/CMakeLists.txt once GGML_CPU_SOURCES is listed.
+
+list(APPEND GGML_CPU_SOURCES
+    ggml-cpu/zen5/zen5.cpp
+    ggml-cpu/zen5/zen5.h
+    ggml-cpu/zen5/pack.cpp
+    ggml-cpu/zen5/pack.h
+    ggml-cpu/zen5/pages.cpp
+    ggml-cpu/zen5/pages.h
+    ggml-cpu/zen5/switches.cpp
+    ggml-cpu/zen5/switches.h
+    ggml-cpu/zen5/kernels.h
+    ggml-cpu/zen5/gemm.S
+    ggml-cpu/zen5/guard.c)
+
+# The guard runs on CPUs that the rest of the program does not: no instruction beyond the base of x86-64 may get into it.
+set_source_files_properties(ggml-cpu/zen5/guard.c PROPERTIES
+    COMPILE_OPTIONS "-march=x86-64;-mgeneral-regs-only;-mno-bmi;-mno-bmi2;-fno-lto")

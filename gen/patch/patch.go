@@ -201,6 +201,9 @@ func build(ctx context.Context, r git.Repo, base, queue string, files []file) ([
 	var commits []string
 	parent := base
 	for _, f := range files {
+		if diff(f.text) == nil {
+			return nil, fmt.Errorf("%s is not in the form of git format-patch: no diff after a header", filepath.Join(filepath.Base(queue), f.name))
+		}
 		tree, err := merge(ctx, r, parent, f.text)
 		var failed *git.Error
 		if errors.As(err, &failed) && ctx.Err() == nil {
@@ -289,7 +292,7 @@ func commit(ctx context.Context, r git.Repo, parent, tree string, f file) (strin
 	}
 	for _, key := range []string{"Author", "Email", "Date", "Subject"} {
 		if field[key] == "" {
-			return "", fmt.Errorf("it is not in the form of git format-patch: no %s in its header", strings.ToLower(key))
+			return "", fmt.Errorf("not in the form of git format-patch: no %s in its header", strings.ToLower(key))
 		}
 	}
 	body, err := os.ReadFile(message)

@@ -21,15 +21,14 @@ const floatRegisters = 8 // xmm0 to xmm7
 
 // frame is the stack of a function while its body runs. From rsp upward:
 //
-//	locals            LocalSize bytes, at the addresses Go's hardware SP gives them
+//	locals            at the addresses Go's hardware SP gives them
 //	args              a shadow of Go's ABI0 frame, so that x+8(FP) is args+8(%rsp)
 //	padding           keeps rsp a multiple of 16
 //	saved registers   pushed on entry
 //	return address
 //	stack arguments   the caller's
 type frame struct {
-	locals   int // bytes
-	args     int // offset of the shadow from rsp
+	args     int // offset of the shadow from rsp, and size of the locals
 	argBytes int // size of the shadow: arguments and result
 	size     int // locals, shadow and padding
 	saved    []reg.Index
@@ -45,8 +44,10 @@ type param struct {
 }
 
 func layout(f *ir.Function) (*frame, error) {
-	fr := &frame{locals: f.LocalSize, argBytes: f.ArgumentBytes()}
-	fr.args = (f.LocalSize + 7) &^ 7
+	if f.LocalSize%8 != 0 {
+		return nil, fmt.Errorf("%d bytes of locals; Go's assembler wants a multiple of 8", f.LocalSize)
+	}
+	fr := &frame{args: f.LocalSize, argBytes: f.ArgumentBytes()}
 	for _, id := range savedRegisters {
 		if uses(f, id) {
 			fr.saved = append(fr.saved, id)

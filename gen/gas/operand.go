@@ -92,8 +92,8 @@ func (fr *frame) address(m operand.Mem) (asm string, displaced bool, err error) 
 		}
 		disp, base = disp+fr.args, "%rsp"
 	case isStackPointer(m.Base):
-		if m.Symbol.Name != "" || disp < 0 || disp >= fr.locals {
-			return "", false, fmt.Errorf("%s lies outside the %d bytes of locals; use AllocLocal", m.Asm(), fr.locals)
+		if m.Symbol.Name != "" || disp < 0 || disp >= fr.args {
+			return "", false, fmt.Errorf("%s lies outside the %d bytes of locals; use AllocLocal", m.Asm(), fr.args)
 		}
 		base = "%rsp"
 	case m.Base == reg.StaticBase:

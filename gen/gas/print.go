@@ -17,7 +17,6 @@ import (
 
 	"github.com/mmcloughlin/avo/ir"
 	"github.com/mmcloughlin/avo/operand"
-	"github.com/mmcloughlin/avo/reg"
 )
 
 // FrameMark ends the line of every instruction that Print adds to a program to enter and leave its functions. Lines
@@ -77,12 +76,13 @@ func (p *printer) function(f *ir.Function) error {
 	if err != nil {
 		return err
 	}
-	labels := map[ir.Label]bool{}
+	labels := map[ir.Label]string{}
 	for _, l := range f.Labels() {
 		if !identifier.MatchString(string(l)) {
 			return fmt.Errorf("label %q is no identifier", l)
 		}
-		labels[l] = true
+		// Local to the file and, since a C identifier holds no dot, unique in it.
+		labels[l] = ".L" + f.Name + "." + string(l)
 	}
 
 	fmt.Fprintf(p, "\n\t.text\n\t.p2align\t6\n")
@@ -96,7 +96,7 @@ func (p *printer) function(f *ir.Function) error {
 	for n, node := range f.Nodes {
 		switch node := node.(type) {
 		case ir.Label:
-			fmt.Fprintf(p, "%s:\n", label(f, node))
+			fmt.Fprintf(p, "%s:\n", labels[node])
 			ends = false
 		case *ir.Comment:
 			for _, line := range node.Lines {
@@ -106,7 +106,7 @@ func (p *printer) function(f *ir.Function) error {
 			if node.Opcode == "RET" {
 				p.leave(fr, n == len(f.Nodes)-1)
 			}
-			line, err := fr.instruction(f, labels, node)
+			line, err := fr.instruction(node, labels)
 			if err != nil {
 				return fmt.Errorf("%s: %w", source(node), err)
 			}
@@ -125,138 +125,6 @@ func (p *printer) function(f *ir.Function) error {
 	p.linef(".cfi_endproc")
 	p.linef(".size\t%s, .-%[1]s", f.Name)
 	return nil
-}
-
-// label is local to the file and, since a C identifier holds no dot, unique in it.
-func label(f *ir.Function, l ir.Label) string { return ".L" + f.Name + "." + string(l) }
-
-// source is the instruction as Go's assembler would read it.
-func source(i *ir.Instruction) string {
-	var operands []string
-	for _, op := range i.Operands {
-		operands = append(operands, op.Asm())
-	}
-	return strings.TrimSpace(i.OpcodeWithSuffixes() + " " + strings.Join(operands, ", "))
-}
-
-// instruction translates one instruction. Go and AT&T order operands alike but where opcode.swap says otherwise; a mask,
-// which Go writes before the destination, decorates it in AT&T.
-func (fr *frame) instruction(f *ir.Function, labels map[ir.Label]bool, i *ir.Instruction) (string, error) {
-	op, ok := opcodes[i.Opcode]
-	if !ok {
-		return "", fmt.Errorf("opcode %s is not in the allow-list of gen/gas (opcodes.go); add it there if it belongs", i.Opcode)
-	}
-	vector := op.name[0] == 'v'
-	var zeroing, broadcast bool
-	var rounding string
-	for _, s := range i.Suffixes {
-		switch s {
-		case "Z":
-			zeroing = true
-		case "BCST":
-			broadcast = true
-		case "RN_SAE", "RD_SAE", "RU_SAE", "RZ_SAE", "SAE":
-			rounding = "{" + strings.ToLower(strings.ReplaceAll(s, "_", "-")) + "}"
-		default:
-			return "", fmt.Errorf("unknown suffix .%s", s)
-		}
-	}
-
-	operands := slices.Clone(i.Operands)
-	var mask string
-	if n := len(operands); vector && n >= 3 && isMask(operands[n-2]) {
-		var err error
-		if mask, err = register(operands[n-2].(reg.Register)); err != nil {
-			return "", err
-		}
-		if mask == "%k0" {
-			return "", fmt.Errorf("K0 means no mask; take K1 to K7")
-		}
-		operands = slices.Delete(operands, n-2, n-1)
-	}
-	if zeroing && mask == "" {
-		return "", fmt.Errorf(".Z without a mask")
-	}
-	if len(operands) > 0 && zeroing && operand.IsMem(operands[len(operands)-1]) {
-		return "", fmt.Errorf(".Z with a memory destination faults; drop it, masked-out elements keep what memory holds")
-	}
-
-	width := op.width
-	for _, o := range operands {
-		if r, ok := o.(reg.Register); ok && r.Kind() == reg.KindVector {
-			if !vector && op.name != "movss" && op.name != "movsd" {
-				return "", fmt.Errorf("legacy SSE form; use V%s", i.Opcode)
-			}
-			if op.width == 0 {
-				width = max(width, 8*int(r.Size()))
-			}
-		}
-	}
-	var args []string
-	memory := false
-	for _, o := range operands {
-		var arg string
-		var err error
-		switch o := o.(type) {
-		case reg.Register:
-			arg, err = register(o)
-			if i.Opcode == "MOVLQZX" && o.Kind() == reg.KindGP { // the 32-bit move that clears the upper half
-				arg = gp(reg.ToPhysical(o).PhysicalIndex(), 4)
-			}
-		case operand.Mem:
-			var displaced bool
-			arg, displaced, err = fr.address(o)
-			memory = true
-			if broadcast && err == nil {
-				if op.elem == 0 || width < op.elem {
-					return "", fmt.Errorf("%s has no embedded broadcast", i.Opcode)
-				}
-				if displaced && strings.HasPrefix(i.Opcode, "VGF2P8AFFINE") {
-					return "", fmt.Errorf("clang 19 mis-encodes the displacement of this broadcast; LEAQ the address first")
-				}
-				arg += fmt.Sprintf("{1to%d}", width/op.elem)
-			}
-		case operand.LabelRef:
-			if !labels[ir.Label(o)] {
-				return "", fmt.Errorf("no label %s in the function", o)
-			}
-			arg = label(f, ir.Label(o))
-		case operand.Constant:
-			arg, err = immediate(o)
-		default:
-			err = fmt.Errorf("operand %s of type %T cannot be expressed", o.Asm(), o)
-		}
-		if err != nil {
-			return "", err
-		}
-		args = append(args, arg)
-	}
-	if i.Opcode[0] == 'J' && (len(operands) != 1 || i.TargetLabel() == nil) {
-		return "", fmt.Errorf("jumps go to labels")
-	}
-	if broadcast && !memory {
-		return "", fmt.Errorf(".BCST without a memory operand")
-	}
-	if mask != "" {
-		args[len(args)-1] += "{" + mask + "}"
-		if zeroing {
-			args[len(args)-1] += "{z}"
-		}
-	}
-	if rounding != "" {
-		at := 0
-		if len(args) > 0 && (args[0][0] == '$' || strings.Contains(op.name, "si2s")) {
-			at = 1
-		}
-		args = slices.Insert(args, at, rounding)
-	}
-	if op.swap {
-		slices.Reverse(args)
-	}
-	if len(args) == 0 {
-		return op.name, nil
-	}
-	return op.name + "\t" + strings.Join(args, ", "), nil
 }
 
 // global writes a data section, aligned to a cache line.

@@ -28,12 +28,14 @@ func (s Source) Checkout(ctx context.Context, dir string) error {
 		return s.clone(ctx, dir)
 	}
 	r := git.Repo{Dir: dir}
+	if _, err := r.GitDir(ctx); err == nil {
+		if err := r.Recover(ctx); err != nil { // first: it may move the mark
+			return err
+		}
+	}
 	base := r.Hash(ctx, git.Base+"^{commit}")
 	if base == "" || r.Hash(ctx, "HEAD") == "" {
 		return fmt.Errorf("%s holds files but is no checkout of %s made here; move or remove it", dir, s.Name)
-	}
-	if err := r.Recover(ctx); err != nil {
-		return err
 	}
 	if base == s.Commit {
 		return nil

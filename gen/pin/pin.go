@@ -61,6 +61,9 @@ func Read(path string) (Pin, error) {
 		return Pin{}, fmt.Errorf("%s:%d: unknown key %s", path, line, strings.Join(e.Key(), "."))
 	case errors.As(err, &decode):
 		line, column := decode.Position()
+		if key := decode.Key(); len(key) > 0 {
+			err = fmt.Errorf("key %s: %w", strings.Join(key, "."), err)
+		}
 		return Pin{}, fmt.Errorf("%s:%d:%d: %w", path, line, column, err)
 	case err != nil:
 		return Pin{}, fmt.Errorf("%s: %w", path, err)

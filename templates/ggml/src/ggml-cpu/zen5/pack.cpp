@@ -52,8 +52,9 @@ size_t packed_size_q8_0(int64_t rows, int64_t cols) {
     return panels * (cols / block_size) * panel_block_bytes;
 }
 
-static uint8_t * panel_block(const void * packed, int64_t cols, int64_t row, int64_t block) {
-    return (uint8_t *) packed + (row / tile_cols * (cols / block_size) + block) * panel_block_bytes;
+// Where block `block` of the panel that row is in starts.
+static size_t panel_block(int64_t cols, int64_t row, int64_t block) {
+    return (row / tile_cols * (cols / block_size) + block) * panel_block_bytes;
 }
 
 static constexpr size_t scales_offset = tile_cols * block_size;
@@ -68,7 +69,7 @@ void pack_q8_0(void * packed, const void * src, int64_t rows, int64_t cols, int6
         const int64_t take = std::min<int64_t>(tile_cols - c0, first + n - row0);
         const bool    last = row0 + take == rows;
         for (int64_t b = 0; b < blocks; b++) {
-            uint8_t * out = panel_block(packed, cols, row0, b);
+            uint8_t * out = (uint8_t *) packed + panel_block(cols, row0, b);
             for (int c = c0; c < c0 + take; c++) {
                 const block_q8_0 & w = in[(row0 - first + c - c0) * blocks + b];
                 for (int j = 0; j < block_size / 4; j++) {
@@ -94,7 +95,7 @@ void pack_q8_0(void * packed, const void * src, int64_t rows, int64_t cols, int6
 }
 
 static block_q8_0 unpack_block(const void * packed, int64_t cols, int64_t row, int64_t block) {
-    const uint8_t * in = panel_block(packed, cols, row, block);
+    const uint8_t * in = (const uint8_t *) packed + panel_block(cols, row, block);
     const int       c  = row % tile_cols;
 
     block_q8_0 w;

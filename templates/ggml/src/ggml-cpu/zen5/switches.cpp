@@ -2,6 +2,8 @@
 
 #include "ggml-impl.h"
 
+#include <cstdarg>
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 
@@ -37,6 +39,19 @@ const switches & get_switches() {
         /*.pages   =*/ read_huge_pages(),
     };
     return s;
+}
+
+void note(const char * format, ...) {
+    char    line[512];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(line, sizeof(line), format, args);
+    va_end(args);
+    if (get_switches().log) {
+        fprintf(stderr, "zen5: %s\n", line);
+    } else {
+        GGML_LOG_INFO("zen5: %s\n", line);
+    }
 }
 
 }  // namespace ggml::cpu::zen5

@@ -14,4 +14,10 @@ struct switches {
 
 const switches & get_switches();
 
+// One line about a decision: on stderr with ZT_LOG=1, else at info level in the program's own log.
+#ifdef __GNUC__
+__attribute__((format(printf, 1, 2)))
+#endif
+void note(const char * format, ...);
+
 }  // namespace ggml::cpu::zen5

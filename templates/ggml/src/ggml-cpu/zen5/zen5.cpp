@@ -12,6 +12,7 @@
 #include "ggml-cpu-impl.h"
 #include "ggml-cpu.h"
 #include "ggml-impl.h"
+#include "ggml-zen5.h"
 #include "traits.h"
 
 #include <algorithm>
@@ -266,10 +267,7 @@ static void set_tensor(ggml_backend_buffer_t buffer, ggml_tensor * tensor, const
     parallel_for(size / tensor->nb[1], tile_cols, [&](int64_t begin, int64_t end) {
         pack_q8_0(tensor->data, (const char *) data + begin * tensor->nb[1], tensor->ne[1], tensor->ne[0], first + begin, end - begin);
     });
-    if (get_switches().log) {
-        GGML_LOG_INFO("zen5: %s: packed %s %" PRId64 " x %" PRId64 "\n", tensor->name, ggml_type_name(tensor->type),
-                      tensor->ne[1], tensor->ne[0]);
-    }
+    note("%s: packed %s %" PRId64 " x %" PRId64, tensor->name, ggml_type_name(tensor->type), tensor->ne[1], tensor->ne[0]);
 
     GGML_UNUSED(buffer);
 }
@@ -316,7 +314,7 @@ static ggml_backend_buffer_t alloc_buffer(ggml_backend_buffer_type_t buft, size_
             GGML_LOG_ERROR("zen5: no memory for %zu MiB of packed weights\n", size >> 20);
             return nullptr;
         }
-        GGML_LOG_INFO("zen5: %zu MiB of packed weights in %s\n", size >> 20, block.kind);
+        note("%zu MiB of packed weights in %s", size >> 20, block.kind);
     }
     return ggml_backend_buffer_init(buft, iface, new page_block(block), size);
 }
@@ -335,6 +333,10 @@ static size_t get_alloc_size(ggml_backend_buffer_type_t buft, const ggml_tensor 
 
 }  // namespace ggml::cpu::zen5
 
+const char * ggml_zen5_description(void) {
+    return zt_guard_passed;
+}
+
 ggml_backend_buffer_type_t ggml_backend_cpu_zen5_buffer_type(void) {
     using namespace ggml::cpu::zen5;
 
@@ -351,9 +353,9 @@ ggml_backend_buffer_type_t ggml_backend_cpu_zen5_buffer_type(void) {
         /* .context = */ new buffer_type(),
     };
     static const bool enabled = [] {
-        GGML_LOG_INFO("zen5: %s\n", zt_guard_passed);
+        note("%s", ggml_zen5_description());
         if (!get_switches().enabled) {
-            GGML_LOG_INFO("zen5: switched off by ZT_DISABLE\n");
+            note("switched off by ZT_DISABLE");
         }
         return get_switches().enabled;
     }();

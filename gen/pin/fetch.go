@@ -74,6 +74,9 @@ const (
 // reach is how long the public repository and npm get to answer a first small request.
 var reach = 4 * time.Second
 
+// ErrNoRoute is in the chain of a fetch that failed because no route was passable, not because of what lay at its end.
+var ErrNoRoute = errors.New("no route")
+
 // mismatch is a route that works but leads to other sources. It ends the search: a tag that moved is for a person to look at.
 type mismatch struct{ error }
 
@@ -106,7 +109,7 @@ func (u upstream) fetch(ctx context.Context, w workspace.Workspace, s *progress.
 	if u.npm != nil {
 		routes = append(routes, route{"npm pack " + u.npm.spec(), u.fromNPM})
 	}
-	why := fmt.Sprintf("no route to %s %s (%s %s):", u.name, u.tag, u.kind(), u.hash())
+	why := fmt.Sprintf("to %s %s (%s %s):", u.name, u.tag, u.kind(), u.hash())
 	for _, r := range routes {
 		src, err := c.fill(ctx, r.name, func(into git.Repo) error { return r.fetch(ctx, into, s) })
 		if err == nil {
@@ -117,7 +120,7 @@ func (u upstream) fetch(ctx context.Context, w workspace.Workspace, s *progress.
 		}
 		why += fmt.Sprintf("\n  %s: %v", r.name, err)
 	}
-	return Source{}, fmt.Errorf("%s\nset %s to a local checkout, mirror or bundle of %s", why, u.env, u.name)
+	return Source{}, fmt.Errorf("%w %s\nset %s to a local checkout, mirror or bundle of %s", ErrNoRoute, why, u.env, u.name)
 }
 
 // find returns the commit in r that is pinned or has the pinned tree. Failing that, got is the hash found where the pinned one

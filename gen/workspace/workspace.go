@@ -116,6 +116,9 @@ func (w Workspace) Dist() string { return filepath.Join(w.Out, "dist") }
 // Sources caches downloaded source trees.
 func (w Workspace) Sources() string { return filepath.Join(w.Cache, "sources") }
 
+// Libraries caches libraries built from fetched sources.
+func (w Workspace) Libraries() string { return filepath.Join(w.Cache, "libraries") }
+
 // CCache caches compiled objects.
 func (w Workspace) CCache() string { return filepath.Join(w.Cache, "ccache") }
 

@@ -116,16 +116,20 @@ func uses(f *ir.Function, id reg.Index) bool {
 // enter writes the prologue: save registers, make room, and lay the arguments out as Go's ABI0 does. Every instruction of
 // it ends in the comment FrameMark.
 func (p *printer) enter(fr *frame) {
+	// Offsets are written in full: clang 19 loses count of .cfi_adjust_cfa_offset after .cfi_restore_state.
+	depth := 8
 	for _, id := range fr.saved {
 		p.frame("pushq", gp(id, 8))
-		p.linef(".cfi_adjust_cfa_offset 8")
+		depth += 8
+		p.linef(".cfi_def_cfa_offset %d", depth)
 		p.linef(".cfi_rel_offset %s, 0", gp(id, 8))
 	}
 	if fr.size > 0 {
 		p.frame("subq", fmt.Sprintf("$%d", fr.size), "%rsp")
-		p.linef(".cfi_adjust_cfa_offset %d", fr.size)
+		depth += fr.size
+		p.linef(".cfi_def_cfa_offset %d", depth)
 	}
-	ints, floats, stack := 0, 0, fr.size+8*len(fr.saved)+8
+	ints, floats, stack := 0, 0, depth
 	for _, a := range fr.params {
 		slot := fmt.Sprintf("%d(%%rsp)", fr.args+a.Disp)
 		switch {
@@ -161,11 +165,11 @@ func (p *printer) leave(fr *frame, last bool) {
 	}
 	if fr.size > 0 {
 		p.frame("addq", fmt.Sprintf("$%d", fr.size), "%rsp")
-		p.linef(".cfi_adjust_cfa_offset -%d", fr.size)
+		p.linef(".cfi_def_cfa_offset %d", 8+8*len(fr.saved))
 	}
 	for k := len(fr.saved) - 1; k >= 0; k-- {
 		p.frame("popq", gp(fr.saved[k], 8))
-		p.linef(".cfi_adjust_cfa_offset -8")
+		p.linef(".cfi_def_cfa_offset %d", 8+8*k)
 		p.linef(".cfi_restore %s", gp(fr.saved[k], 8))
 	}
 }

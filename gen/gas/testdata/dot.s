@@ -24,13 +24,13 @@ zt_table:
 zt_dot:
 	.cfi_startproc
 	pushq	%rbx	# frame
-	.cfi_adjust_cfa_offset 8
+	.cfi_def_cfa_offset 16
 	.cfi_rel_offset %rbx, 0
 	pushq	%r12	# frame
-	.cfi_adjust_cfa_offset 8
+	.cfi_def_cfa_offset 24
 	.cfi_rel_offset %r12, 0
 	subq	$136, %rsp	# frame
-	.cfi_adjust_cfa_offset 136
+	.cfi_def_cfa_offset 160
 	movq	%rdi, 64(%rsp)	# frame
 	movq	%rsi, 72(%rsp)	# frame
 	movq	%rdx, 80(%rsp)	# frame
@@ -53,12 +53,12 @@ zt_dot:
 	movq	120(%rsp), %rax	# frame
 	.cfi_remember_state
 	addq	$136, %rsp	# frame
-	.cfi_adjust_cfa_offset -136
+	.cfi_def_cfa_offset 24
 	popq	%r12	# frame
-	.cfi_adjust_cfa_offset -8
+	.cfi_def_cfa_offset 16
 	.cfi_restore %r12
 	popq	%rbx	# frame
-	.cfi_adjust_cfa_offset -8
+	.cfi_def_cfa_offset 8
 	.cfi_restore %rbx
 	ret
 	.cfi_restore_state
@@ -82,12 +82,12 @@ zt_dot:
 	vzeroupper
 	movq	120(%rsp), %rax	# frame
 	addq	$136, %rsp	# frame
-	.cfi_adjust_cfa_offset -136
+	.cfi_def_cfa_offset 24
 	popq	%r12	# frame
-	.cfi_adjust_cfa_offset -8
+	.cfi_def_cfa_offset 16
 	.cfi_restore %r12
 	popq	%rbx	# frame
-	.cfi_adjust_cfa_offset -8
+	.cfi_def_cfa_offset 8
 	.cfi_restore %rbx
 	ret
 	.cfi_endproc

@@ -1,0 +1,242 @@
+// Package build turns the pinned sources into programs: the tuned build of a target, and the stock build it is compared with.
+package build
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/llama-zen-turbo/llama-zen-turbo/avo/kernel"
+	"github.com/llama-zen-turbo/llama-zen-turbo/gen/blas"
+	"github.com/llama-zen-turbo/llama-zen-turbo/gen/catalog"
+	"github.com/llama-zen-turbo/llama-zen-turbo/gen/generator"
+	"github.com/llama-zen-turbo/llama-zen-turbo/gen/patch"
+	"github.com/llama-zen-turbo/llama-zen-turbo/gen/pin"
+	"github.com/llama-zen-turbo/llama-zen-turbo/gen/progress"
+	"github.com/llama-zen-turbo/llama-zen-turbo/gen/render"
+	"github.com/llama-zen-turbo/llama-zen-turbo/gen/target"
+	"github.com/llama-zen-turbo/llama-zen-turbo/gen/toolchain"
+	"github.com/llama-zen-turbo/llama-zen-turbo/gen/workspace"
+)
+
+// Version is what the programs and release archives call themselves.
+const Version = "0.1.0"
+
+// probe is the CMake file that adds zt-probe, which measures stock and tuned builds alike.
+const probe = "tools/zt-probe/zt-probe.cmake"
+
+// zen5Dir is where the runtime's files lie in the checkout.
+const zen5Dir = "ggml/src/ggml-cpu/zen5/"
+
+// Build is a finished build and what it was made with.
+type Build struct {
+	Variant   workspace.Variant
+	Target    target.Target
+	Pin       pin.Pin
+	Source    pin.Source
+	Toolchain toolchain.Toolchain
+	BLAS      blas.BLAS // none in a stock build
+	Kernels   map[string][]byte
+	Bin       string // folder of the programs
+}
+
+// header is what templates see.
+type header struct {
+	Target   target.Target
+	GEMM     []kernel.Info
+	Quantize kernel.Info
+	Version  string
+	BLAS     string
+}
+
+// Tuned builds every program for t and copies them to w.Bin().
+func Tuned(ctx context.Context, w workspace.Workspace, log *progress.Log, t target.Target) (Build, error) {
+	b := Build{Variant: workspace.Variant{Target: t.Name}, Target: t}
+	if err := b.prepare(ctx, w, log); err != nil {
+		return b, err
+	}
+	if err := log.Step(ctx, "blas", func(ctx context.Context, s *progress.Step) (err error) {
+		b.BLAS, err = blas.Find(ctx, w, s, b.Toolchain, t, b.Pin)
+		s.Did("%s", b.BLAS)
+		return err
+	}); err != nil {
+		return b, err
+	}
+	if err := log.Step(ctx, "patches", func(ctx context.Context, s *progress.Step) error {
+		return b.lay(ctx, w, s)
+	}); err != nil {
+		return b, err
+	}
+	cache := b.Toolchain.LlamaCpp(Version)
+	maps.Copy(cache, b.BLAS.CMake)
+	if err := b.compile(ctx, w, log, cache); err != nil {
+		return b, err
+	}
+	err := log.Step(ctx, "install", func(ctx context.Context, s *progress.Step) error {
+		n, err := install(b.Bin, w.Bin())
+		s.Did("%d programs in %s", n, w.Bin())
+		return err
+	})
+	return b, err
+}
+
+// Stock builds the named programs from the pinned sources as they are, with t's flags. zt-probe is added from outside.
+func Stock(ctx context.Context, w workspace.Workspace, log *progress.Log, t target.Target, programs ...string) (Build, error) {
+	b := Build{Variant: workspace.Variant{Target: t.Name, Stock: true}, Target: t}
+	if err := b.prepare(ctx, w, log); err != nil {
+		return b, err
+	}
+	return b, b.compile(ctx, w, log, b.Toolchain.LlamaCpp(Version), programs...)
+}
+
+// prepare finds the tools and checks the sources out.
+func (b *Build) prepare(ctx context.Context, w workspace.Workspace, log *progress.Log) (err error) {
+	if b.Pin, err = pin.Read(filepath.Join(w.Patches(), "pin.toml")); err != nil {
+		return err
+	}
+	if err := log.Step(ctx, "toolchain", func(ctx context.Context, s *progress.Step) error {
+		b.Toolchain, err = toolchain.Find(ctx, w, s, b.Target)
+		s.Did("%s, for %s", b.Toolchain, b.Target.Title)
+		return err
+	}); err != nil {
+		return err
+	}
+	return log.Step(ctx, "sources", func(ctx context.Context, s *progress.Step) error {
+		if b.Source, err = b.Pin.Fetch(ctx, w, s); err != nil {
+			return err
+		}
+		s.Did("llama.cpp %s, tree %.12s, %s", b.Pin.LlamaCpp.Tag, b.Source.Tree, b.Source.Route)
+		return b.Source.Checkout(ctx, w.Src(b.Variant))
+	})
+}
+
+// lay applies the patch queue to the checkout and puts templates and generated kernels into it.
+func (b *Build) lay(ctx context.Context, w workspace.Workspace, s *progress.Step) (err error) {
+	src := w.Src(b.Variant)
+	if err := patch.Apply(ctx, src, w.Patches()); err != nil {
+		return err
+	}
+	if b.Kernels, err = generator.GNU(); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(w.Gen(), 0o755); err != nil {
+		return err
+	}
+	for name, text := range b.Kernels {
+		if err := os.WriteFile(filepath.Join(w.Gen(), name+".S"), text, 0o644); err != nil {
+			return err
+		}
+	}
+	laid, err := render.Lay(ctx, w.Templates(), src, header{
+		Target:   b.Target,
+		GEMM:     catalog.GEMM("Q8_0", b.Target.Tile.Cols)[:b.Target.Tile.Rows],
+		Quantize: catalog.One(kernel.Quantize, "Q8_0"),
+		Version:  Version,
+		BLAS:     b.BLAS.String(),
+	}, map[string][]byte{zen5Dir + "gemm.S": b.Kernels["gemm"]})
+	s.Did("queue applied, %d files laid in (%d changed)", len(laid.Written)+len(laid.Unchanged), len(laid.Written))
+	return err
+}
+
+// compile configures and builds the named programs, or all.
+func (b *Build) compile(ctx context.Context, w workspace.Workspace, log *progress.Log, cache map[string]string, programs ...string) error {
+	dir := w.Build(b.Variant)
+	b.Bin = filepath.Join(dir, "bin")
+	cache["CMAKE_PROJECT_llama.cpp_INCLUDE"] = filepath.Join(w.Templates(), probe)
+	if err := log.Step(ctx, "configure", func(ctx context.Context, s *progress.Step) error {
+		s.Did("%s build in %s", b.Variant, dir)
+		return b.Toolchain.Configure(ctx, s, toolchain.Config{Source: w.Src(b.Variant), Build: dir, Flags: b.Target.Flags, Cache: cache})
+	}); err != nil {
+		return err
+	}
+	return log.Step(ctx, "compile", func(ctx context.Context, s *progress.Step) error {
+		n, err := b.Toolchain.Build(ctx, s, dir, programs...)
+		if n == 0 {
+			s.Did("nothing changed")
+		} else {
+			s.Did("%d steps", n)
+		}
+		return err
+	})
+}
+
+// install makes to hold the programs of from and nothing else, and returns how many there are. A program is replaced in one
+// step, so that one that is running or a run that is killed never sees half of it.
+func install(from, to string) (n int, err error) {
+	entries, err := os.ReadDir(from)
+	if err != nil {
+		return 0, err
+	}
+	if err := os.MkdirAll(to, 0o755); err != nil {
+		return 0, err
+	}
+	var names []string
+	for _, e := range entries {
+		info, err := e.Info()
+		if err != nil {
+			return 0, err
+		}
+		if !info.Mode().IsRegular() || info.Mode()&0o111 == 0 {
+			continue
+		}
+		names = append(names, e.Name())
+		if have, err := os.Stat(filepath.Join(to, e.Name())); err == nil && have.Size() == info.Size() && have.ModTime().Equal(info.ModTime()) {
+			continue
+		}
+		if err := replace(filepath.Join(from, e.Name()), filepath.Join(to, e.Name()), info.ModTime()); err != nil {
+			return 0, err
+		}
+	}
+	old, err := os.ReadDir(to)
+	if err != nil {
+		return 0, err
+	}
+	for _, e := range old {
+		if !slices.Contains(names, e.Name()) {
+			if err := os.RemoveAll(filepath.Join(to, e.Name())); err != nil {
+				return 0, err
+			}
+		}
+	}
+	return len(names), nil
+}
+
+// replace copies a program over another in one step.
+func replace(from, to string, modified time.Time) (err error) {
+	in, err := os.Open(from)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	partial := to + ".partial"
+	out, err := os.OpenFile(partial, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o755)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(out, in)
+	err = errors.Join(err, out.Close())
+	if err == nil {
+		err = os.Chtimes(partial, modified, modified)
+	}
+	if err == nil {
+		err = os.Rename(partial, to)
+	}
+	if err != nil {
+		return errors.Join(fmt.Errorf("copy %s to %s: %w", from, to, err), ignoreMissing(os.Remove(partial)))
+	}
+	return nil
+}
+
+func ignoreMissing(err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}

@@ -28,7 +28,7 @@ func (f finder) family() string {
 
 // built returns AOCL-BLAS built from src, from the cache if it was built there before with the same compiler.
 func (f finder) built(ctx context.Context, src pin.Source) (BLAS, error) {
-	options := []string{"-t", "pthreads", "--enable-cblas", "--enable-static", "--disable-shared", "--force-version=AOCL-BLAS " + f.pin.Tag}
+	options := []string{"-t", "pthreads", "--enable-cblas", "--enable-static", "--disable-shared"}
 	// Everything that decides what comes out; sources by tree, because an unpacked folder has no upstream commit.
 	key := sha256.Sum256(fmt.Appendln(nil, src.Tree, f.tc, options, f.family()))
 	prefix := filepath.Join(f.w.Libraries(), fmt.Sprintf("aocl-blas-%s-%s-%x", f.pin.Tag, f.family(), key[:6]))
@@ -71,6 +71,12 @@ func (f finder) build(ctx context.Context, src pin.Source, options []string, pre
 	if err := src.Checkout(ctx, tree); err != nil {
 		return err
 	}
+	// configure would put the day into the version string, and with it into every program.
+	version, err := os.ReadFile(filepath.Join(tree, "version"))
+	if err != nil {
+		return fmt.Errorf("the sources are not AOCL-BLAS: %w", err)
+	}
+	options = append(options, "--force-version=AOCL-BLAS "+strings.TrimSpace(string(version)))
 	f.s.Say("building AOCL-BLAS %s for %s from %s", f.pin.Tag, f.family(), src.Route)
 	configure := append(append([]string{"-p", installed}, options...), "CC="+f.tc.CC, "CXX="+f.tc.CXX, f.family())
 	if _, err := f.step(ctx, tree, io.Discard, "./configure", configure...); err != nil {

@@ -10,7 +10,6 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
-	"slices"
 	"time"
 
 	"github.com/llama-zen-turbo/llama-zen-turbo/avo/kernel"
@@ -56,7 +55,7 @@ type header struct {
 	BLAS     string
 }
 
-// Tuned builds every program for t and copies them to w.Bin().
+// Tuned builds every program for t.
 func Tuned(ctx context.Context, w workspace.Workspace, log *progress.Log, t target.Target) (Build, error) {
 	b := Build{Variant: workspace.Variant{Target: t.Name}, Target: t}
 	if err := b.prepare(ctx, w, log); err != nil {
@@ -76,15 +75,45 @@ func Tuned(ctx context.Context, w workspace.Workspace, log *progress.Log, t targ
 	}
 	cache := b.Toolchain.LlamaCpp(Version)
 	maps.Copy(cache, b.BLAS.CMake)
-	if err := b.compile(ctx, w, log, cache); err != nil {
-		return b, err
-	}
-	err := log.Step(ctx, "install", func(ctx context.Context, s *progress.Step) error {
-		n, err := install(b.Bin, w.Bin())
-		s.Did("%d programs in %s", n, w.Bin())
+	return b, b.compile(ctx, w, log, cache)
+}
+
+// Install makes folder hold the build's programs and nothing else.
+func (b Build) Install(ctx context.Context, log *progress.Log, folder string) error {
+	return log.Step(ctx, "install", func(ctx context.Context, s *progress.Step) error {
+		n, err := install(b.Bin, folder)
+		s.Did("%d programs in %s", n, folder)
 		return err
 	})
-	return b, err
+}
+
+// Programs returns the paths of the build's programs, sorted.
+func (b Build) Programs() ([]string, error) {
+	programs, err := list(b.Bin)
+	paths := make([]string, len(programs))
+	for i, p := range programs {
+		paths[i] = filepath.Join(b.Bin, p.Name())
+	}
+	return paths, err
+}
+
+// list returns the programs in a folder.
+func list(folder string) ([]fs.FileInfo, error) {
+	entries, err := os.ReadDir(folder)
+	if err != nil {
+		return nil, err
+	}
+	var programs []fs.FileInfo
+	for _, e := range entries {
+		info, err := e.Info()
+		if err != nil {
+			return nil, err
+		}
+		if info.Mode().IsRegular() && info.Mode()&0o111 != 0 {
+			programs = append(programs, info)
+		}
+	}
+	return programs, nil
 }
 
 // Stock builds the named programs from the pinned sources as they are, with t's flags. zt-probe is added from outside.
@@ -139,7 +168,7 @@ func (b *Build) lay(ctx context.Context, w workspace.Workspace, s *progress.Step
 		GEMM:     catalog.GEMM("Q8_0", b.Target.Tile.Cols)[:b.Target.Tile.Rows],
 		Quantize: catalog.One(kernel.Quantize, "Q8_0"),
 		Version:  Version,
-		BLAS:     b.BLAS.String(),
+		BLAS:     b.BLAS.Name,
 	}, map[string][]byte{zen5Dir + "gemm.S": b.Kernels["gemm"]})
 	s.Did("queue applied, %d files laid in (%d changed)", len(laid.Written)+len(laid.Unchanged), len(laid.Written))
 	return err
@@ -170,27 +199,20 @@ func (b *Build) compile(ctx context.Context, w workspace.Workspace, log *progres
 // install makes to hold the programs of from and nothing else, and returns how many there are. A program is replaced in one
 // step, so that one that is running or a run that is killed never sees half of it.
 func install(from, to string) (n int, err error) {
-	entries, err := os.ReadDir(from)
+	programs, err := list(from)
 	if err != nil {
 		return 0, err
 	}
 	if err := os.MkdirAll(to, 0o755); err != nil {
 		return 0, err
 	}
-	var names []string
-	for _, e := range entries {
-		info, err := e.Info()
-		if err != nil {
-			return 0, err
-		}
-		if !info.Mode().IsRegular() || info.Mode()&0o111 == 0 {
+	wanted := map[string]bool{}
+	for _, p := range programs {
+		wanted[p.Name()] = true
+		if have, err := os.Stat(filepath.Join(to, p.Name())); err == nil && have.Size() == p.Size() && have.ModTime().Equal(p.ModTime()) {
 			continue
 		}
-		names = append(names, e.Name())
-		if have, err := os.Stat(filepath.Join(to, e.Name())); err == nil && have.Size() == info.Size() && have.ModTime().Equal(info.ModTime()) {
-			continue
-		}
-		if err := replace(filepath.Join(from, e.Name()), filepath.Join(to, e.Name()), info.ModTime()); err != nil {
+		if err := replace(filepath.Join(from, p.Name()), filepath.Join(to, p.Name()), p.ModTime()); err != nil {
 			return 0, err
 		}
 	}
@@ -199,13 +221,13 @@ func install(from, to string) (n int, err error) {
 		return 0, err
 	}
 	for _, e := range old {
-		if !slices.Contains(names, e.Name()) {
+		if !wanted[e.Name()] {
 			if err := os.RemoveAll(filepath.Join(to, e.Name())); err != nil {
 				return 0, err
 			}
 		}
 	}
-	return len(names), nil
+	return len(programs), nil
 }
 
 // replace copies a program over another in one step.

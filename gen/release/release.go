@@ -44,14 +44,22 @@ type Options struct {
 	Report    string // folder of the report that `mage verify` wrote; the file need not exist
 }
 
+// Releasable says why a target cannot be released, or nil.
+func Releasable(t target.Target) error {
+	if t.Releasable {
+		return nil
+	}
+	return fmt.Errorf("target %s, %s, cannot be released; `ZT_TARGET=zen5 mage release` packs the product", t.Name, t.Title)
+}
+
 // Write packs o into w.Dist()/llama-zen-turbo-<version>-<target>-linux-amd64.tar.zst and returns its path. The name ends in
 // -unverified unless the report shows that all gates ran on this very build, on a CPU that the target accepts, and hold.
 //
 // Everything is in one folder named like the archive: bin/, licenses/ and manifest.json sorted by name, then SHA256SUMS over all of
 // them in the format of sha256sum. The archive appears whole, after Verify has read it back, or not at all.
 func Write(ctx context.Context, s *progress.Step, o Options) (string, error) {
-	if !o.Target.Releasable {
-		return "", fmt.Errorf("target %s, %s, cannot be released; `ZT_TARGET=zen5 mage release` packs the product", o.Target.Name, o.Target.Title)
+	if err := Releasable(o.Target); err != nil {
+		return "", err
 	}
 	if !versionForm.MatchString(o.Version) {
 		return "", fmt.Errorf("version %q cannot be part of a file name; use letters, digits and . + _ - after a first letter or digit", o.Version)

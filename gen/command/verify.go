@@ -1,0 +1,123 @@
+package command
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/llama-zen-turbo/llama-zen-turbo/avo/roofline"
+	"github.com/llama-zen-turbo/llama-zen-turbo/gen/build"
+	"github.com/llama-zen-turbo/llama-zen-turbo/gen/child"
+	"github.com/llama-zen-turbo/llama-zen-turbo/gen/gate"
+	"github.com/llama-zen-turbo/llama-zen-turbo/gen/model"
+	"github.com/llama-zen-turbo/llama-zen-turbo/gen/progress"
+	"github.com/llama-zen-turbo/llama-zen-turbo/gen/report"
+	"github.com/llama-zen-turbo/llama-zen-turbo/gen/target"
+	"github.com/llama-zen-turbo/llama-zen-turbo/gen/workspace"
+)
+
+// Verify builds the chosen target and stock, and holds the one to the other. ZT_ACCURACY_ONLY=1 leaves timing out; ZT_MODEL
+// names a GGUF to measure instead of the synthetic models; ZT_ROUNDS sets the A B pairs of each speed.
+func Verify(ctx context.Context, r Run) error {
+	accuracyOnly := os.Getenv("ZT_ACCURACY_ONLY") == "1"
+	rounds := 0
+	if text := os.Getenv("ZT_ROUNDS"); text != "" {
+		var err error
+		if rounds, err = strconv.Atoi(text); err != nil || rounds < 1 {
+			return fmt.Errorf("ZT_ROUNDS=%s is not a number of 1 or more", text)
+		}
+	}
+	return r.locked(func() error {
+		tuned, err := r.tuned(ctx)
+		if err != nil {
+			return err
+		}
+		if err := tuned.Target.Accepts(target.Host()); err != nil {
+			return fmt.Errorf("cannot run the %s build: %w; verify it on such a machine, or ZT_TARGET=bringup here", tuned.Target.Name, err)
+		}
+		programs := []string{"zt-probe", "llama-quantize"}
+		if !accuracyOnly {
+			programs = append(programs, "llama-bench", "llama-batched-bench")
+		}
+		stock, err := build.Stock(ctx, r.Workspace, r.Log, tuned.Target, programs...)
+		if err != nil {
+			return err
+		}
+		models, err := r.models(ctx, stock, accuracyOnly)
+		if err != nil {
+			return err
+		}
+		threads := runtime.NumCPU()
+		found, err := gate.Verify(ctx, r.Workspace, r.Log, gate.Options{
+			Stock: stock.Bin, Tuned: tuned.Bin, Models: models,
+			AccuracyOnly: accuracyOnly, Threads: threads, Rounds: rounds,
+			VNNIPeak: func() float64 { return roofline.VNNIPeak(threads) },
+			Date:     time.Now().UTC(),
+			Environment: report.Environment{
+				Target:    tuned.Target.Name,
+				Compiler:  tuned.Toolchain.String(),
+				BLAS:      tuned.BLAS.String(),
+				Toolchain: build.Version,
+				Pins: map[string]string{
+					"llama.cpp " + tuned.Pin.LlamaCpp.Tag: tuned.Pin.LlamaCpp.Tree,
+				},
+			},
+		})
+		if len(found.Results) > 0 {
+			if tableErr := found.Table(os.Stdout); tableErr != nil {
+				return errors.Join(err, tableErr)
+			}
+			fmt.Printf("report: %s\n", r.Workspace.Report())
+		}
+		return err
+	})
+}
+
+// models returns what to measure: the user's GGUF, or synthetic ones quantized by stock's own llama-quantize.
+func (r Run) models(ctx context.Context, stock build.Build, accuracyOnly bool) ([]gate.Model, error) {
+	if path := os.Getenv("ZT_MODEL"); path != "" {
+		if _, err := os.Stat(path); err != nil {
+			return nil, fmt.Errorf("ZT_MODEL: %w", err)
+		}
+		return []gate.Model{gate.Full(strings.TrimSuffix(filepath.Base(path), ".gguf"), path)}, nil
+	}
+	tiny, err := r.quantized(ctx, stock, "tiny")
+	if err != nil || accuracyOnly {
+		return []gate.Model{gate.Tiny("tiny-q8_0", tiny)}, err
+	}
+	large, err := r.quantized(ctx, stock, "1b")
+	return []gate.Model{gate.Tiny("tiny-q8_0", tiny), gate.Full("1b-q8_0", large)}, err
+}
+
+// quantized makes the F16 model of a shape and has stock's llama-quantize turn it into Q8_0.
+func (r Run) quantized(ctx context.Context, stock build.Build, shape string) (string, error) {
+	f16, err := model.Make(ctx, r.Log, r.Workspace, r.Workspace.Src(workspace.Variant{}), shape, "f16")
+	if err != nil {
+		return "", err
+	}
+	path := filepath.Join(r.Workspace.Models(), shape+"-stock-q8_0.gguf")
+	return path, r.Log.Step(ctx, "quantize", func(ctx context.Context, s *progress.Step) error {
+		s.Did("%s", path)
+		source, err := os.Stat(f16)
+		if err != nil {
+			return err
+		}
+		if have, err := os.Stat(path); err == nil && !have.ModTime().Before(source.ModTime()) {
+			return nil
+		}
+		var output bytes.Buffer
+		cmd := child.Command(ctx, filepath.Join(stock.Bin, "llama-quantize"), f16, path+".partial", "Q8_0")
+		cmd.Stdout, cmd.Stderr = &output, &output
+		if err := cmd.Run(); err != nil {
+			return fmt.Errorf("llama-quantize %s: %w\n%s", f16, err, output.String())
+		}
+		return os.Rename(path+".partial", path)
+	})
+}

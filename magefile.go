@@ -1,0 +1,58 @@
+//go:build mage
+
+// The targets of llama-zen-turbo. Each is a call of a tested package under gen/.
+package main
+
+import (
+	"context"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/magefile/mage/mg"
+
+	"github.com/llama-zen-turbo/llama-zen-turbo/gen/command"
+)
+
+// Default is what plain `mage` runs.
+var Default = Build
+
+// Build makes the tuned llama.cpp programs in out/bin (ZT_TARGET=zen5|bringup; default: what this CPU runs).
+func Build(ctx context.Context) error { return run(ctx, command.Build) }
+
+// Test runs all tests that need no llama.cpp build: packages, kernels through the checker, generated files.
+func Test(ctx context.Context) error { return run(ctx, command.Test) }
+
+// Verify compares the tuned build with stock: accuracy, then speed; writes out/report (ZT_ACCURACY_ONLY=1 skips speed).
+func Verify(ctx context.Context) error { return run(ctx, command.Verify) }
+
+// Release packages the verified zen5 build into out/dist.
+func Release(ctx context.Context) error { return run(ctx, command.Release) }
+
+// Generate remakes the committed generated files: Go assembly, its declarations, the kernel catalog.
+func Generate(ctx context.Context) error { return run(ctx, command.Generate) }
+
+// Model writes a synthetic GGUF into out/models (ZT_SHAPE=tiny|1b, ZT_TYPE=f16|bf16|f32|q8_0).
+func Model(ctx context.Context) error { return run(ctx, command.Model) }
+
+// Clean removes out/. Downloads and compiled objects stay cached.
+func Clean(ctx context.Context) error { return run(ctx, command.Clean) }
+
+// Patch holds the targets of the patch queue.
+type Patch mg.Namespace
+
+// Apply makes out/src the pinned tree plus the queue.
+func (Patch) Apply(ctx context.Context) error { return run(ctx, command.PatchApply) }
+
+// Extract rewrites patches/ from the commits in out/src.
+func (Patch) Extract(ctx context.Context) error { return run(ctx, command.PatchExtract) }
+
+// Check proves that the queue applies cleanly and that extracting it again changes nothing.
+func (Patch) Check(ctx context.Context) error { return run(ctx, command.PatchCheck) }
+
+// run gives f the workspace and a context that the first Ctrl-C cancels.
+func run(ctx context.Context, f func(context.Context, command.Run) error) error {
+	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	return command.Do(ctx, f)
+}

@@ -86,7 +86,7 @@ func (f finder) source(ctx context.Context) (pin.Source, error) {
 	remembered := f.unreachable()
 	if os.Getenv("ZT_AOCL_SRC") == "" {
 		if text, err := os.ReadFile(remembered); err == nil {
-			if info, err := os.Stat(remembered); err == nil && time.Since(info.ModTime()).Abs() < retry {
+			if info, err := os.Stat(remembered); err == nil && fresh(info) {
 				return pin.Source{}, fmt.Errorf("%w, as found less than a day ago (delete %s to try again): %s", pin.ErrNoRoute, remembered, text)
 			}
 		}

@@ -413,3 +413,17 @@ func lookPath(name string) (string, error) {
 	}
 	return filepath.Abs(path)
 }
+
+// Look is Find that installs nothing: it returns what is there, and the needs that are not met. err is for CC and CXX that
+// cannot be used.
+func Look(ctx context.Context, w workspace.Workspace, s *progress.Step, t target.Target) (tc Toolchain, missing []packages.Need, err error) {
+	tc, err = find(ctx, w, s, t, func(_ context.Context, _ *progress.Step, needs ...packages.Need) error {
+		for _, n := range needs {
+			if !n.Have() {
+				missing = append(missing, n)
+			}
+		}
+		return nil
+	})
+	return tc, missing, err
+}

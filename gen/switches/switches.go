@@ -1,0 +1,49 @@
+// Package switches is the table of environment variables that change what this project's tools and programs do.
+package switches
+
+// When says which step reads a switch.
+type When string
+
+// The steps, in the order a newcomer meets them.
+const (
+	Build  When = "build"  // mage build, release, doctor
+	Run    When = "run"    // the built programs
+	Verify When = "verify" // mage verify and mage model
+	Test   When = "test"   // go test
+)
+
+// Switch is one environment variable. Unset and empty mean the same.
+type Switch struct {
+	Name    string
+	Values  string // what it takes: choices, or a word for what to write
+	Default string // what holds where it is unset
+	Text    string
+	When    When
+}
+
+var table = []Switch{
+	{"ZT_DISABLE", "0|1", "0", "leave every tensor on stock llama.cpp's path", Run},
+	{"ZT_LOG", "0|1", "0", "print one line for each decision of the runtime on stderr", Run},
+	{"ZT_HUGEPAGES", "auto|hugetlb|thp|off", "auto", "pages of packed weights: the 2 MiB pool, transparent huge pages, 4 KiB; auto tries them in this order", Run},
+	{"ZT_BLAS", "0|1", "0", "let ggml hand large F32 products to BLAS; slower than the kernels for quantized weights", Run},
+
+	{"ZT_TARGET", "zen5|bringup", "what this CPU runs", "CPU to build for; bringup is for development and cannot be released", Build},
+	{"ZT_LLAMA_SRC", "path", "cache, git, npm", "checkout, mirror, bundle or folder to take the pinned llama.cpp from", Build},
+	{"ZT_AOCL_SRC", "path", "cache, git", "checkout, mirror, bundle or folder to take the pinned AOCL-BLAS from", Build},
+	{"AOCL_ROOT", "path", "none", "installed AOCL to link instead of building one", Build},
+	{"ZT_OUT", "path", "out", "folder of everything built", Build},
+	{"ZT_CACHE", "path", "~/.cache/llama-zen-turbo", "folder of downloads and compiled objects", Build},
+	{"CC", "program", "first found", "C compiler: clang >= 19 or gcc >= 14", Build},
+	{"CXX", "program", "beside CC", "C++ compiler of the same kind and version", Build},
+
+	{"ZT_MODEL", "file.gguf", "synthetic models", "model to verify with", Verify},
+	{"ZT_ACCURACY_ONLY", "0|1", "0", "skip the speed gates", Verify},
+	{"ZT_ROUNDS", "number", "set by the gate", "how often stock and tuned take turns", Verify},
+	{"ZT_SHAPE", "tiny|1b", "1b", "shape of the synthetic model", Verify},
+	{"ZT_TYPE", "f16|bf16|f32|q8_0", "q8_0", "weight type of the synthetic model", Verify},
+
+	{"ZT_SEED", "number", "random", "seed of a randomized test, as its failure prints it", Test},
+}
+
+// All returns every switch, grouped by When.
+func All() []Switch { return append([]Switch(nil), table...) }

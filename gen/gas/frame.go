@@ -90,9 +90,6 @@ func resolve(t *gotypes.Tuple, i int) (param, error) {
 	if err != nil {
 		return param{}, fmt.Errorf("argument or result %d is not a number, bool or pointer: C cannot pass it", i)
 	}
-	if b.Type.Info()&types.IsComplex != 0 {
-		return param{}, fmt.Errorf("%s is complex: C passes its parts otherwise; use two arguments", b.Addr.Symbol.Name)
-	}
 	return param{b.Addr, int(gotypes.Sizes.Sizeof(b.Type)), b.Type.Info()&types.IsFloat != 0}, nil
 }
 

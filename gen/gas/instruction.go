@@ -63,6 +63,9 @@ func (fr *frame) instruction(i *ir.Instruction, labels map[ir.Label]string) (str
 					return "", fmt.Errorf("%s has no embedded broadcast", i.Opcode)
 				}
 				arg += fmt.Sprintf("{1to%d}", op.width/op.elem)
+				if name := "vcvtneps2bf16"; strings.HasPrefix(op.name, name) {
+					op.name = name // {1toN} says the width, and clang takes no letter beside it
+				}
 			}
 		case operand.LabelRef:
 			if arg, ok = labels[ir.Label(o)]; !ok {
@@ -97,7 +100,7 @@ func (fr *frame) instruction(i *ir.Instruction, labels map[ir.Label]string) (str
 	}
 	if suffix.rounding != "" {
 		at := 0
-		if args[0][0] == '$' || strings.Contains(op.name, "si2s") { // behind an immediate or an integer source
+		if len(args) > 0 && (args[0][0] == '$' || strings.Contains(op.name, "si2s")) { // behind an immediate or an integer source
 			at = 1
 		}
 		args = slices.Insert(args, at, suffix.rounding)

@@ -29,6 +29,9 @@ func Verify(ctx context.Context) error { return run(ctx, command.Verify) }
 // Release packages the verified zen5 build into out/dist.
 func Release(ctx context.Context) error { return run(ctx, command.Release) }
 
+// Doctor shows what this machine has and lacks, and every ZT_* switch.
+func Doctor(ctx context.Context) error { return run(ctx, command.Doctor) }
+
 // Generate remakes the committed generated files: Go assembly, its declarations, the kernel catalog.
 func Generate(ctx context.Context) error { return run(ctx, command.Generate) }
 

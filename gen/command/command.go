@@ -10,6 +10,7 @@ import (
 
 	"github.com/llama-zen-turbo/llama-zen-turbo/gen/build"
 	"github.com/llama-zen-turbo/llama-zen-turbo/gen/child"
+	"github.com/llama-zen-turbo/llama-zen-turbo/gen/doctor"
 	"github.com/llama-zen-turbo/llama-zen-turbo/gen/generator"
 	"github.com/llama-zen-turbo/llama-zen-turbo/gen/model"
 	"github.com/llama-zen-turbo/llama-zen-turbo/gen/patch"
@@ -133,6 +134,9 @@ func (r Run) source(ctx context.Context, s *progress.Step) (pin.Source, error) {
 	}
 	return p.Fetch(ctx, r.Workspace, s)
 }
+
+// Doctor reports on this machine.
+func Doctor(ctx context.Context, r Run) error { return doctor.Report(ctx, r.Workspace, os.Stdout) }
 
 // Clean removes everything built.
 func Clean(ctx context.Context, r Run) error {

@@ -1,0 +1,104 @@
+package command
+
+import (
+	"bytes"
+	"context"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/llama-zen-turbo/llama-zen-turbo/gen/progress"
+	"github.com/llama-zen-turbo/llama-zen-turbo/gen/workspace"
+)
+
+// testRun is a run in an empty workspace; what it logs goes to the returned buffer.
+func testRun(t *testing.T) (Run, *bytes.Buffer) {
+	t.Helper()
+	t.Setenv("ZT_OUT", filepath.Join(t.TempDir(), "out"))
+	t.Setenv("ZT_CACHE", t.TempDir())
+	w, err := workspace.At("../..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var log bytes.Buffer
+	return Run{Workspace: w, Log: progress.To(&log)}, &log
+}
+
+// TestBadInput gives commands what a person may get wrong: each must say which thing it is, before doing anything.
+func TestBadInput(t *testing.T) {
+	for _, c := range []struct {
+		name, variable, value string
+		command               func(context.Context, Run) error
+		want                  string
+	}{
+		{"an unknown target", "ZT_TARGET", "zen9", Build, `no target "zen9"`},
+		{"an unknown target to release", "ZT_TARGET", "zen9", Release, `no target "zen9"`},
+		{"a release of the development target", "ZT_TARGET", "bringup", Release, "cannot be released"},
+		{"no number of rounds", "ZT_ROUNDS", "many", Verify, "ZT_ROUNDS=many"},
+		{"no rounds", "ZT_ROUNDS", "0", Verify, "ZT_ROUNDS=0"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r, log := testRun(t)
+			t.Setenv(c.variable, c.value)
+			err := c.command(t.Context(), r)
+			if err == nil || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("%v, want an error with %q", err, c.want)
+			}
+			if log.Len() > 0 {
+				t.Errorf("it began: %s", log)
+			}
+		})
+	}
+}
+
+// TestOneRunAtATime holds the workspace and starts every command that writes to it.
+func TestOneRunAtATime(t *testing.T) {
+	r, _ := testRun(t)
+	t.Setenv("ZT_TARGET", "zen5")
+	unlock, err := r.Workspace.Lock()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unlock()
+	for name, command := range map[string]func(context.Context, Run) error{
+		"build": Build, "verify": Verify, "release": Release, "model": Model, "clean": Clean, "patch:apply": PatchApply, "patch:extract": PatchExtract,
+	} {
+		if err := command(t.Context(), r); err == nil || !strings.Contains(err.Error(), "another run") {
+			t.Errorf("%s beside another run: %v", name, err)
+		}
+	}
+}
+
+func TestClean(t *testing.T) {
+	r, _ := testRun(t)
+	if err := os.MkdirAll(r.Workspace.Bin(), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	kept := filepath.Join(r.Workspace.Cache, "kept")
+	if err := os.WriteFile(kept, nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := Clean(t.Context(), r); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(r.Workspace.Out); !os.IsNotExist(err) {
+		t.Errorf("out is still there: %v", err)
+	}
+	if _, err := os.Stat(kept); err != nil {
+		t.Errorf("the cache is gone: %v", err)
+	}
+}
+
+// TestInterrupted cancels a run before its first step: it ends with the cause and starts nothing.
+func TestInterrupted(t *testing.T) {
+	r, log := testRun(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := Build(ctx, r); err == nil || !strings.Contains(err.Error(), "canceled") {
+		t.Errorf("%v", err)
+	}
+	if log.Len() > 0 {
+		t.Errorf("it began: %s", log)
+	}
+}

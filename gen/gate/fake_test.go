@@ -1,0 +1,189 @@
+package gate
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"flag"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// The gates are tested with programs that print what such programs print and whose faults are known: symbolic links named
+// zt-probe, llama-bench and llama-batched-bench to this test, beside a file that names the fault.
+
+const faultFile = "fault"
+
+func TestMain(m *testing.M) {
+	name := filepath.Base(os.Args[0])
+	for _, p := range programs {
+		if name == p {
+			if err := fake(name, os.Args[1:]); err != nil {
+				fmt.Fprintf(os.Stderr, "some log line\n%s: %v\n", name, err)
+				os.Exit(1)
+			}
+			os.Exit(0)
+		}
+	}
+	os.Exit(m.Run())
+}
+
+// fakeBuild returns a folder of programs with the given fault; "" has none.
+func fakeBuild(t *testing.T, fault string) string {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, faultFile), []byte(fault), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range programs {
+		if err := os.Symlink(self, filepath.Join(dir, p)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
+}
+
+const fakeVocab = 500
+
+func fake(program string, args []string) error {
+	raw, err := os.ReadFile(filepath.Join(filepath.Dir(os.Args[0]), faultFile))
+	if err != nil {
+		return err
+	}
+	fault := string(raw)
+	command := program
+	if program == "zt-probe" {
+		command, args = args[0], args[1:]
+	}
+	if fault == "crash in "+command {
+		return errors.New("out of cheese")
+	}
+	f := flag.NewFlagSet(command, flag.ContinueOnError)
+	threads, n, out := f.Int("t", 1, ""), f.Int("n", 0, ""), f.String("o", "", "")
+	fa, ub, mode, load := f.String("fa", "auto", ""), f.Int("ub", 512, ""), f.String("mode", "prefill", ""), f.String("lm", "auto", "")
+	prompts := f.String("p", "", "")
+	for _, name := range []string{"m", "seqs", "slot", "r", "npp", "ntg", "npl", "c", "output-format"} {
+		f.String(name, "", "")
+	}
+	if err := f.Parse(args); err != nil {
+		return err
+	}
+	slow := 1.0
+	if fault == "slow" {
+		slow = 4
+	} else if fault == "fast" {
+		slow = 0.25
+	}
+	switch command {
+	case "logits":
+		return fakeLogits(*out, *n, fault, *fa == "off", *threads, *ub, *mode)
+	case "greedy":
+		for i := range *n {
+			token, margin := i, 1.0
+			if i == 150 {
+				margin = 0.01
+			}
+			if fault == "token off at 100" && i == 100 || fault == "token off at a tie" && i == 150 {
+				token++
+			}
+			fmt.Printf("{\"step\":%d,\"token\":%d,\"logit\":9,\"second\":3,\"margin\":%g}\n", i, token, margin)
+		}
+	case "speed":
+		fmt.Printf("{\"weight_bytes\":1000000,\"read_bytes\":2000000}\n{\"read_ns\":200000}\n")
+		for range *n {
+			fmt.Printf("{\"token_ns\":%d,\"read_ns\":200000}\n", int(101000*max(1, slow)))
+		}
+		fmt.Printf("{\"median_percent_of_read\":99}\n")
+	case "load":
+		rss := 1000
+		if fault == "fat" && *load == "auto" {
+			rss = 1100
+		}
+		fmt.Printf("{\"when\":\"load\",\"ms\":%g,\"rss\":1}\n{\"when\":\"decode\",\"ms\":3,\"rss\":%d,\"hugetlb\":1000}\n", 100*slow, rss)
+	case "llama-bench":
+		if *prompts == "0" {
+			fmt.Printf("{\"n_prompt\":0,\"n_gen\":%d,\"samples_ns\":[%g,%g]}\n", *n, 1e8*slow, 1.02e8*slow)
+			return nil
+		}
+		for p := range strings.SplitSeq(*prompts, ",") {
+			fmt.Printf("{\"n_prompt\":%s,\"n_gen\":0,\"samples_ns\":[%g,%g]}\n", p, 1e8*slow, 1.02e8*slow)
+		}
+	case "llama-batched-bench":
+		for _, n := range sequences {
+			fmt.Printf("{\"pl\":%d,\"speed_tg\":%g}\n", n, 10/slow)
+		}
+	}
+	return nil
+}
+
+// fakeLogits writes logits that are a function of the token's place, give or take the fault.
+func fakeLogits(path string, n int, fault string, faOff bool, threads, ub int, mode string) error {
+	if n == 0 {
+		return errors.New("no tokens")
+	}
+	var rows []float32
+	tokens := make([]int32, n)
+	for i := range n {
+		tokens[i] = int32(i % 97)
+		rng := rand.New(rand.NewPCG(1, uint64(i)))
+		noise := rand.New(rand.NewPCG(2, uint64(i)))
+		for range fakeVocab {
+			x := 2 * rng.NormFloat64()
+			e := 0.03 * noise.NormFloat64()
+			switch {
+			case faOff:
+				x += e
+			case fault == "other noise":
+				x -= e
+			case fault == "wrong scale":
+				x *= 1.01
+			case fault == "noisy":
+				x += 10 * e
+			case fault == "threads" && threads > 1 && n == 33 && mode == "decode":
+				x += 1e-5
+			case fault == "batch" && ub < 64 && mode == "prefill":
+				x += 1e-5
+			}
+			rows = append(rows, float32(x))
+		}
+	}
+	if fault == "one row" && n > 5 {
+		for j := range fakeVocab {
+			rows[5*fakeVocab+j] = rows[6*fakeVocab+j]
+		}
+	}
+	if fault == "not a number" {
+		rows[len(rows)-1] = float32(math.NaN())
+	}
+	if fault == "unrepeatable" {
+		rows[0] += float32(os.Getpid()) * 1e-6
+	}
+	content := logitsBytes(tokens, fakeVocab, rows)
+	if fault == "cut short" {
+		content = content[:len(content)-3]
+	}
+	if err := os.WriteFile(path, content, 0o644); err != nil {
+		return err
+	}
+	fmt.Println(`{"command":"logits"}`)
+	return nil
+}
+
+// logitsBytes is the content of a logits file.
+func logitsBytes(tokens []int32, vocab int, rows []float32) []byte {
+	var b bytes.Buffer
+	b.WriteString(logitsMagic)
+	binary.Write(&b, binary.LittleEndian, []uint32{uint32(len(tokens)), uint32(vocab)})
+	binary.Write(&b, binary.LittleEndian, tokens)
+	binary.Write(&b, binary.LittleEndian, rows)
+	return b.Bytes()
+}

@@ -1,0 +1,93 @@
+// Package gate holds a tuned build of llama.cpp against a stock one and decides whether it may be called as accurate and how
+// much faster it is. What it promises is listed in bounds.go.
+package gate
+
+import (
+	"fmt"
+	"math"
+	"strings"
+
+	"github.com/llama-zen-turbo/llama-zen-turbo/gen/report"
+)
+
+// Gate is one promise: a quantity and the bound it keeps. A Gate without a Side is measured and reported only.
+type Gate struct {
+	Quantity string
+	Unit     string
+	Side     report.Side
+	Limit    float64
+	Why      string // why Limit is where it is
+}
+
+// Measurement is what a Gate judges: one value, or several samples whose median counts.
+type Measurement struct {
+	Value   float64
+	Samples []float64
+	Note    string
+}
+
+// Judge measures m, taken on model in case what, against g. Of several samples not the median must keep the bound but the end
+// of its 95 % interval that is nearer to it, so that luck does not pass. A value that is not a number fails.
+func (g Gate) Judge(model, what string, m Measurement) report.Result {
+	r := report.Result{Model: model, Case: what, Quantity: g.Quantity, Unit: g.Unit, Value: m.Value, Verdict: report.Info, Note: m.Note}
+	low, high := m.Value, m.Value
+	if len(m.Samples) > 0 {
+		interval := Bootstrap(m.Samples)
+		r.Value, r.Samples, r.Interval = Median(m.Samples), m.Samples, &interval
+		low, high = interval.Low, interval.High
+		if len(m.Samples) > 1 {
+			r.Note = join(fmt.Sprintf("spread %.1f %%", 100*spread(m.Samples)), m.Note)
+		}
+	}
+	if g.Side == "" {
+		return r
+	}
+	r.Bound = &report.Bound{Side: g.Side, Limit: g.Limit, Why: g.Why}
+	r.Verdict = report.Fail
+	if g.Side == report.AtLeast && low >= g.Limit || g.Side == report.AtMost && high <= g.Limit {
+		r.Verdict = report.Pass
+	}
+	return r
+}
+
+// only is g without its bound: reported, not gated.
+func (g Gate) only() Gate { return Gate{Quantity: g.Quantity, Unit: g.Unit} }
+
+// finite says which result is not a number that JSON and people can read.
+func finite(results []report.Result) error {
+	for _, r := range results {
+		if math.IsNaN(r.Value) || math.IsInf(r.Value, 0) {
+			return fmt.Errorf("%s came out as %v", r.Name(), r.Value)
+		}
+	}
+	return nil
+}
+
+// failure is the error for a report with failed gates: one line that names each of them.
+func failure(r report.Report) error {
+	failed := r.Failed()
+	if len(failed) == 0 {
+		return nil
+	}
+	var names []string
+	for _, x := range failed {
+		value := x.Value
+		if x.Interval != nil && x.Bound.Side == report.AtLeast {
+			value = x.Interval.Low
+		} else if x.Interval != nil {
+			value = x.Interval.High
+		}
+		names = append(names, fmt.Sprintf("%s is %s, not %s %s", x.Name(), report.Number(value), x.Bound.Side, report.Number(x.Bound.Limit)))
+	}
+	return fmt.Errorf("%d gates fail: %s", len(failed), strings.Join(names, "; "))
+}
+
+func join(notes ...string) string {
+	var said []string
+	for _, n := range notes {
+		if n != "" {
+			said = append(said, n)
+		}
+	}
+	return strings.Join(said, ", ")
+}

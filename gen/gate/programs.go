@@ -1,0 +1,143 @@
+package gate
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+)
+
+// programs are those of a build that gates run.
+var programs = []string{"zt-probe", "llama-bench", "llama-batched-bench"}
+
+// build is a folder of programs.
+type build struct {
+	name string // stock or tuned
+	bin  string
+	env  []string // added to the environment
+}
+
+// check says which program is missing.
+func (b build) check(names ...string) error {
+	for _, name := range names {
+		if _, err := os.Stat(filepath.Join(b.bin, name)); err != nil {
+			return fmt.Errorf("the %s build has no %s: %w; run `mage build`", b.name, name, err)
+		}
+	}
+	return nil
+}
+
+// run runs a program of b and returns the JSON lines it printed, each as a T. The error of a program that fails ends with the
+// last line of its stderr.
+func run[T any](ctx context.Context, b build, program string, args ...string) ([]T, error) {
+	cmd := exec.CommandContext(ctx, filepath.Join(b.bin, program), args...)
+	cmd.Env = append(os.Environ(), b.env...)
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	if err := cmd.Run(); err != nil {
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
+		said := strings.TrimSpace(stderr.String())
+		if i := strings.LastIndexByte(said, '\n'); i >= 0 {
+			said = said[i+1:]
+		}
+		return nil, fmt.Errorf("%s %s %s: %w: %s", b.name, program, strings.Join(args, " "), err, said)
+	}
+	lines, err := parseLines[T](stdout.Bytes())
+	if err != nil {
+		return nil, fmt.Errorf("%s %s %s: %w", b.name, program, strings.Join(args, " "), err)
+	}
+	return lines, nil
+}
+
+// parseLines parses one JSON object a line. No line at all is an error.
+func parseLines[T any](text []byte) ([]T, error) {
+	var lines []T
+	for line := range bytes.Lines(text) {
+		line = bytes.TrimSpace(line)
+		if len(line) == 0 {
+			continue
+		}
+		var v T
+		if err := json.Unmarshal(line, &v); err != nil {
+			return nil, fmt.Errorf("output line %d is not as expected: %w", len(lines)+1, err)
+		}
+		lines = append(lines, v)
+	}
+	if lines == nil {
+		return nil, fmt.Errorf("no output")
+	}
+	return lines, nil
+}
+
+// benchLine is a test of `llama-bench -o jsonl`: NPrompt tokens of prefill or NGen tokens of decode.
+type benchLine struct {
+	NPrompt   int       `json:"n_prompt"`
+	NGen      int       `json:"n_gen"`
+	SamplesNS []float64 `json:"samples_ns"`
+}
+
+// name is the test's name in llama-bench's own table.
+func (l benchLine) name() string {
+	if l.NGen == 0 {
+		return fmt.Sprintf("pp%d", l.NPrompt)
+	}
+	return fmt.Sprintf("tg%d", l.NGen)
+}
+
+// rate is the median speed in tokens a second.
+func (l benchLine) rate() float64 { return float64(l.NPrompt+l.NGen) * 1e9 / Median(l.SamplesNS) }
+
+// batchedLine is a test of `llama-batched-bench --output-format jsonl`: decode of PL sequences at once.
+type batchedLine struct {
+	PL      int     `json:"pl"`
+	SpeedTG float64 `json:"speed_tg"` // tokens a second of all sequences together
+}
+
+// speedLine is a line of `zt-probe speed`: the first describes the run, the second is a read alone, then each is a token and
+// the read after it, and the last sums up.
+type speedLine struct {
+	WeightBytes float64 `json:"weight_bytes"`
+	ReadBytes   float64 `json:"read_bytes"`
+	TokenNS     float64 `json:"token_ns"`
+	ReadNS      float64 `json:"read_ns"`
+}
+
+// decodeSpeed is what `zt-probe speed` found, as medians over tokens.
+type decodeSpeed struct {
+	percent float64 // of the mean rate of the reads before and after each token
+	token   float64 // weight bytes a second that decode read
+	read    float64 // bytes a second of the read loop
+}
+
+func summarize(lines []speedLine) (decodeSpeed, error) {
+	head := lines[0]
+	var percents, tokens, reads []float64
+	for _, l := range lines[1:] {
+		if l.ReadNS == 0 {
+			continue
+		}
+		reads = append(reads, head.ReadBytes*1e9/l.ReadNS)
+		if n := len(reads); l.TokenNS > 0 && n > 1 {
+			tokens = append(tokens, head.WeightBytes*1e9/l.TokenNS)
+			percents = append(percents, 100*tokens[len(tokens)-1]/((reads[n-1]+reads[n-2])/2))
+		}
+	}
+	if head.WeightBytes == 0 || head.ReadBytes == 0 || len(percents) == 0 {
+		return decodeSpeed{}, fmt.Errorf("zt-probe speed timed no token")
+	}
+	return decodeSpeed{percent: Median(percents), token: Median(tokens), read: Median(reads)}, nil
+}
+
+// loadLine is a line of `zt-probe load`: time of the step called When and memory after it, in bytes.
+type loadLine struct {
+	When    string  `json:"when"` // load, context, decode
+	MS      float64 `json:"ms"`
+	RSS     float64 `json:"rss"`     // without hugetlb pages
+	HugeTLB float64 `json:"hugetlb"` // hugetlb pages
+}

@@ -1,0 +1,251 @@
+package gate
+
+import (
+	"context"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/llama-zen-turbo/llama-zen-turbo/gen/gguf"
+	"github.com/llama-zen-turbo/llama-zen-turbo/gen/progress"
+	"github.com/llama-zen-turbo/llama-zen-turbo/gen/report"
+	"github.com/llama-zen-turbo/llama-zen-turbo/gen/workspace"
+)
+
+// writeModel writes a GGUF file with the tensors of two small layers.
+func writeModel(t *testing.T, tied bool) string {
+	t.Helper()
+	shapes := map[string][]int64{
+		"token_embd.weight": {32, 100}, "output_norm.weight": {32},
+		"blk.0.attn_q.weight": {32, 32}, "blk.0.ffn_up.weight": {32, 64}, "blk.0.attn_norm.weight": {32},
+		"blk.1.attn_q.weight": {32, 32}, "blk.1.ffn_up.weight": {32, 64},
+	}
+	if !tied {
+		shapes["output.weight"] = []int64{32, 100}
+		shapes["blk.0.ffn_up_exps.weight"] = []int64{32, 64, 8}
+	}
+	var sources []gguf.Source
+	for name, shape := range shapes {
+		sources = append(sources, gguf.Source{Name: name, Type: gguf.F32, Shape: shape, Fill: func(dst []byte, _ int64) error {
+			clear(dst)
+			return nil
+		}})
+	}
+	path := filepath.Join(t.TempDir(), "model.gguf")
+	err := gguf.Write(context.Background(), path, []gguf.KV{
+		{Key: "general.architecture", Value: "llama"}, {Key: "llama.block_count", Value: uint32(2)},
+		{Key: "llama.expert_count", Value: uint32(8)}, {Key: "llama.expert_used_count", Value: uint32(2)},
+	}, sources, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// verify runs Verify on builds with the given faults and returns what it reported and where.
+func verify(t *testing.T, stock, tuned string, model Model, o Options) (report.Report, string, error) {
+	t.Helper()
+	out := t.TempDir()
+	o.Stock, o.Tuned, o.Models = fakeBuild(t, stock), fakeBuild(t, tuned), []Model{model}
+	o.Date = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	r, err := Verify(context.Background(), workspace.Workspace{Out: out}, progress.To(io.Discard), o)
+	return r, filepath.Join(out, "report"), err
+}
+
+func TestAccuracyGates(t *testing.T) {
+	path := writeModel(t, true)
+	for _, c := range []struct {
+		stock, tuned string
+		want         string // in the error; "" if all gates hold
+	}{
+		{"", "", ""},
+		{"", "other noise", ""}, // as far from stock as stock is from itself
+		{"", "noisy", "mean KL over stock's own is"},
+		{"", "wrong scale", "tiny prefill 256 scale error of logits is 0.01, not at most 0.0012"},
+		{"", "one row", "tiny prefill 256 99.9 % KL divergence"},
+		{"", "threads", "tiny 33 tokens: -t 2 --mode decode / -t 1 differing outputs is 1, not at most 0"},
+		{"", "batch", "tiny 300 tokens: -t 2 -ub 7 / -t 1 differing outputs"},
+		{"batch", "batch", ""}, // stock does not keep it either
+		{"", "unrepeatable", "tiny run twice differing outputs is 1"},
+		{"", "token off at 100", "tiny greedy 200 stock's margin at the first difference is 1, not at most 0.5"},
+		{"", "token off at a tie", ""},
+	} {
+		t.Run(c.stock+"/"+c.tuned, func(t *testing.T) {
+			t.Parallel()
+			r, dir, err := verify(t, c.stock, c.tuned, Tiny("tiny", path), Options{AccuracyOnly: true, Threads: 2})
+			if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
+				t.Errorf("error is %v; want %q in it", err, c.want)
+			}
+			written, rerr := report.Read(dir)
+			if rerr != nil {
+				t.Fatal(rerr)
+			}
+			if len(written.Results) != len(r.Results) || len(written.Failed()) != len(r.Failed()) || (err == nil) != (len(r.Failed()) == 0) {
+				t.Errorf("the report has %d results with %d failed; Verify returned %d with %d and the error %v",
+					len(written.Results), len(written.Failed()), len(r.Results), len(r.Failed()), err)
+			}
+			if entries, _ := os.ReadDir(dir); len(entries) != 1 {
+				t.Errorf("left in the report folder: %v", entries)
+			}
+		})
+	}
+}
+
+// TestIdentityIsStocks checks that an identity stock does not keep is still reported.
+func TestIdentityIsStocks(t *testing.T) {
+	r, _, err := verify(t, "batch", "batch", Model{Name: "m", Path: writeModel(t, true), Identity: true}, Options{AccuracyOnly: true, Threads: 2})
+	if err != nil {
+		t.Fatal(err)
+	}
+	i := slices.IndexFunc(r.Results, func(x report.Result) bool { return x.Case == "300 tokens: -t 2 -ub 7 / -t 1" })
+	if i < 0 || r.Results[i].Verdict != report.Info || r.Results[i].Value != 1 || r.Results[i].Note == "" {
+		t.Errorf("results are %+v; want that identity for information, broken, with a note", r.Results)
+	}
+}
+
+func TestErrorsWriteNoReport(t *testing.T) {
+	path := writeModel(t, true)
+	for fault, want := range map[string]string{
+		"crash in greedy": "tuned zt-probe greedy",
+		"cut short":       "do not make a file of",
+		"not a number":    "is NaN",
+	} {
+		_, dir, err := verify(t, "", fault, Tiny("tiny", path), Options{AccuracyOnly: true, Threads: 2})
+		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "\n") {
+			t.Errorf("%s: %v; want one line with %q", fault, err, want)
+		}
+		if fault == "crash in greedy" && !strings.HasSuffix(err.Error(), "zt-probe: out of cheese") {
+			t.Errorf("%v; want what the program said last", err)
+		}
+		if entries, _ := os.ReadDir(dir); len(entries) != 0 {
+			t.Errorf("%s left %v in the report folder", fault, entries)
+		}
+	}
+}
+
+func TestMissing(t *testing.T) {
+	w := workspace.Workspace{Out: t.TempDir()}
+	log := progress.To(io.Discard)
+	good := fakeBuild(t, "")
+	model := Tiny("tiny", writeModel(t, true))
+	for want, o := range map[string]Options{
+		"the tuned build has no zt-probe":  {Stock: good, Tuned: t.TempDir(), Models: []Model{model}},
+		"the stock build has no zt-probe":  {Stock: t.TempDir(), Tuned: good, Models: []Model{model}},
+		"no model to verify":               {Stock: good, Tuned: good},
+		"model gone: stat /nowhere/x.gguf": {Stock: good, Tuned: good, Models: []Model{Tiny("gone", "/nowhere/x.gguf")}},
+	} {
+		if _, err := Verify(context.Background(), w, log, o); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v, want %q in it", err, want)
+		}
+	}
+	bin := fakeBuild(t, "")
+	if err := os.Remove(filepath.Join(bin, "llama-bench")); err != nil {
+		t.Fatal(err)
+	}
+	model.Speed = true
+	if _, err := Verify(context.Background(), w, log, Options{Stock: good, Tuned: bin, Models: []Model{model}}); err == nil ||
+		!strings.Contains(err.Error(), "the tuned build has no llama-bench") {
+		t.Errorf("%v, want the missing program", err)
+	}
+}
+
+func TestCancel(t *testing.T) {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	build := fakeBuild(t, "")
+	w := workspace.Workspace{Out: t.TempDir()}
+	_, err := Verify(ctx, w, progress.To(io.Discard), Options{Stock: build, Tuned: build, Models: []Model{Tiny("m", writeModel(t, true))}})
+	if err == nil || !strings.Contains(err.Error(), "canceled") {
+		t.Errorf("%v, want that it was canceled", err)
+	}
+}
+
+func TestSpeedGates(t *testing.T) {
+	path := writeModel(t, true)
+	model := Model{Name: "m", Path: path, Speed: true}
+	for _, c := range []struct {
+		tuned string
+		want  []string
+	}{
+		{"fast", nil},
+		{"", []string{"m pp128 speed over stock is 1, not at least 3", "m tg, 8 sequences speed over stock is 1, not at least 2.5"}},
+		{"slow", []string{"m tg32 speed over stock is 0.25, not at least 1", "m decode share of the read loop is 24.75, not at least 95",
+			"m load mode none load time over stock is 4, not at most 1.5"}},
+		{"fat", []string{"m load mode auto resident memory over stock is 1.05, not at most 1.03"}},
+	} {
+		r, _, err := verify(t, "", c.tuned, model, Options{Threads: 2, Rounds: 3, VNNIPeak: func() float64 { return 1e9 }})
+		if (err == nil) != (c.want == nil) {
+			t.Errorf("%q: %v", c.tuned, err)
+			continue
+		}
+		for _, want := range c.want {
+			if !strings.Contains(err.Error(), want) {
+				t.Errorf("%q: error is %v; want %q in it", c.tuned, err, want)
+			}
+		}
+		if r.Rounds != 3 || r.Threads != 2 {
+			t.Errorf("%q: the report says %d rounds and %d threads", c.tuned, r.Rounds, r.Threads)
+		}
+		for _, x := range r.Results {
+			if x.Samples != nil && len(x.Samples) != 3 {
+				t.Errorf("%q: %s has %d samples, want one a round", c.tuned, x.Name(), len(x.Samples))
+			}
+		}
+	}
+}
+
+// TestRoofline checks the arithmetic rate against the fake's times and the model's shape.
+func TestRoofline(t *testing.T) {
+	r, _, err := verify(t, "", "fast", Model{Name: "m", Path: writeModel(t, true), Speed: true},
+		Options{Threads: 1, Rounds: 2, VNNIPeak: func() float64 { return 1e9 }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Per token two attn_q and the first ffn_up, per prompt the last ffn_up and the output; the median of 25 and 25.5 ms.
+	ops := 2 * (512*(2*32*32+32*64) + 32*64 + 32*100.0)
+	rate := ops / 0.02525
+	found := 0
+	for _, x := range r.Results {
+		if x.Case != "pp512" || !strings.HasPrefix(x.Note, "tuned") {
+			continue
+		}
+		switch x.Quantity {
+		case opsPerSecond.Quantity:
+			found++
+			near(t, "GOP/s", x.Value, rate/1e9)
+		case ofVNNIPeak.Quantity:
+			found++
+			near(t, "percent of peak", x.Value, 100*rate/1e9)
+		}
+	}
+	if found != 2 {
+		t.Errorf("found %d of the two roofline results", found)
+	}
+}
+
+func TestShape(t *testing.T) {
+	s, err := ReadShape(writeModel(t, false))
+	if err != nil {
+		t.Fatal(err)
+	}
+	perToken := 2*32*32.0 + 32*64 + 32*64*8*2/8
+	if s.perToken != perToken || s.perPrompt != 32*64+32*100 {
+		t.Errorf("shape is %+v; want %v a token and %v a prompt", s, perToken, 32*64+32*100)
+	}
+	if _, err := ReadShape(filepath.Join(t.TempDir(), "none")); err == nil {
+		t.Error("a missing model has a shape")
+	}
+}
+
+func TestAccuracyOnlyTimesNothing(t *testing.T) {
+	for _, fault := range []string{"crash in llama-bench", "crash in load", "crash in speed"} {
+		r, _, err := verify(t, "", fault, Full("m", writeModel(t, true)), Options{AccuracyOnly: true, Threads: 2})
+		if err != nil || !r.AccuracyOnly || r.Rounds != 0 {
+			t.Errorf("%s: %v, accuracy only %v, %d rounds", fault, err, r.AccuracyOnly, r.Rounds)
+		}
+	}
+}

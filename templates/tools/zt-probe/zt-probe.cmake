@@ -12,3 +12,12 @@ target_link_libraries(zt-probe PRIVATE llama Threads::Threads)
 target_compile_features(zt-probe PRIVATE cxx_std_17)
 target_compile_options(zt-probe PRIVATE -Wall -Wextra -Wpedantic -Wshadow)
 set_target_properties(zt-probe PROPERTIES RUNTIME_OUTPUT_DIRECTORY "${CMAKE_BINARY_DIR}/bin")
+
+# The self test needs the zen5 buffer type, which stock has not.
+if (EXISTS "${CMAKE_SOURCE_DIR}/ggml/src/ggml-cpu/zen5")
+    add_executable(zt-selftest "${CMAKE_CURRENT_LIST_DIR}/../zt-selftest/zt-selftest.cpp")
+    target_link_libraries(zt-selftest PRIVATE ggml)
+    target_compile_features(zt-selftest PRIVATE cxx_std_17)
+    target_compile_options(zt-selftest PRIVATE -Wall -Wextra -Wpedantic -Wshadow)
+    set_target_properties(zt-selftest PROPERTIES RUNTIME_OUTPUT_DIRECTORY "${CMAKE_BINARY_DIR}/bin")
+endif()

@@ -139,9 +139,10 @@ func fakeLogits(path string, n int, fault string, faOff bool, threads, ub int, m
 		for range fakeVocab {
 			x := 2 * rng.NormFloat64()
 			e := 0.03 * noise.NormFloat64()
-			switch {
-			case faOff:
+			if faOff {
 				x += e
+			}
+			switch {
 			case fault == "other noise":
 				x -= e
 			case fault == "wrong scale":

@@ -34,6 +34,8 @@ type Options struct {
 
 	Date        time.Time          // of the report
 	Environment report.Environment // what the caller knows of the builds; the machine's part is filled in
+
+	vendor string // CPUID vendor of the host, for tests; empty: of this one
 }
 
 // Model is a model and what to measure on it.
@@ -62,7 +64,6 @@ func Full(name, path string) Model {
 type verifier struct {
 	Options
 	stock, tuned build
-	vendor       string // CPUID vendor of this host
 	scratch      string // folder for logits
 	results      []report.Result
 }
@@ -77,9 +78,11 @@ func Verify(ctx context.Context, w workspace.Workspace, log *progress.Log, o Opt
 	if o.Rounds == 0 {
 		o.Rounds = 3
 	}
+	if o.vendor == "" {
+		o.vendor = target.Host().Vendor
+	}
 	o.Environment = environment(o.Environment) // before the runs below load the machine
-	v := &verifier{Options: o, stock: build{name: "stock", bin: o.Stock}, tuned: build{name: "tuned", bin: o.Tuned},
-		vendor: target.Host().Vendor}
+	v := &verifier{Options: o, stock: build{name: "stock", bin: o.Stock}, tuned: build{name: "tuned", bin: o.Tuned}}
 	need := programs
 	if o.AccuracyOnly {
 		need = programs[:1]

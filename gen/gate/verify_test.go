@@ -30,7 +30,7 @@ func writeModel(t *testing.T, tied bool) string {
 	}
 	var sources []gguf.Source
 	for name, shape := range shapes {
-		sources = append(sources, gguf.Source{Name: name, Type: gguf.F32, Shape: shape, Fill: func(dst []byte, _ int64) error {
+		sources = append(sources, gguf.Source{Name: name, Type: gguf.F32, Shape: shape, Rows: func(dst []byte, _ int64) error {
 			clear(dst)
 			return nil
 		}})
@@ -39,7 +39,7 @@ func writeModel(t *testing.T, tied bool) string {
 	err := gguf.Write(context.Background(), path, []gguf.KV{
 		{Key: "general.architecture", Value: "llama"}, {Key: "llama.block_count", Value: uint32(2)},
 		{Key: "llama.expert_count", Value: uint32(8)}, {Key: "llama.expert_used_count", Value: uint32(2)},
-	}, sources, nil)
+	}, sources, func(int64, int64) {})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -177,7 +177,7 @@ func TestSpeedGates(t *testing.T) {
 			"m load mode none load time over stock is 4, not at most 1.5"}},
 		{"fat", []string{"m load mode auto resident memory over stock is 1.05, not at most 1.03"}},
 	} {
-		r, _, err := verify(t, "", c.tuned, model, Options{Threads: 2, Rounds: 3, VNNIPeak: func() float64 { return 1e9 }})
+		r, _, err := verify(t, "", c.tuned, model, Options{Threads: 2, Rounds: 3, VNNIPeak: func() float64 { return 1e9 }, vendor: boundVendor})
 		if (err == nil) != (c.want == nil) {
 			t.Errorf("%q: %v", c.tuned, err)
 			continue
@@ -195,6 +195,43 @@ func TestSpeedGates(t *testing.T) {
 				t.Errorf("%q: %s has %d samples, want one a round", c.tuned, x.Name(), len(x.Samples))
 			}
 		}
+	}
+}
+
+// TestSpeedElsewhere checks that on a host the speed bounds were not agreed for every gate becomes a report with its bound in the
+// note, and that accuracy is gated all the same.
+func TestSpeedElsewhere(t *testing.T) {
+	model := Model{Name: "m", Path: writeModel(t, true), Speed: true}
+	o := Options{Threads: 2, Rounds: 2, vendor: "GenuineIntel"}
+	elsewhere, _, err := verify(t, "", "slow", model, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	o.vendor = boundVendor
+	here, _, err := verify(t, "", "slow", model, o)
+	if err == nil || len(here.Results) != len(elsewhere.Results) {
+		t.Fatalf("%v with %d results on AMD, %d elsewhere", err, len(here.Results), len(elsewhere.Results))
+	}
+	gated := 0
+	for i, x := range here.Results {
+		y := elsewhere.Results[i]
+		if y.Verdict != report.Info || y.Bound != nil {
+			t.Errorf("%s has verdict %s elsewhere", y.Name(), y.Verdict)
+		}
+		if x.Bound != nil {
+			gated++
+			if !strings.Contains(y.Note, "no bound here") {
+				t.Errorf("the note of %s is %q and does not say that it has no bound", y.Name(), y.Note)
+			}
+		}
+	}
+	// pp128, pp512, tg, decode, three numbers of sequences, load time and memory in two modes each
+	if gated != 11 {
+		t.Errorf("%d speed gates on AMD, want 11", gated)
+	}
+	model = Model{Name: "m", Path: model.Path, Prefill: []int{256}, Speed: true}
+	if _, _, err := verify(t, "", "noisy", model, Options{Threads: 2, Rounds: 2, vendor: "GenuineIntel"}); err == nil {
+		t.Error("noise passed where speed is not gated")
 	}
 }
 

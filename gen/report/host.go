@@ -21,6 +21,7 @@ func Host() Environment {
 	}
 	var info unix.Sysinfo_t
 	if unix.Sysinfo(&info) == nil {
+		e.LoadAverage = float64(info.Loads[0]) / (1 << 16) // sysinfo(2): fixed point with 16 bits of fraction
 		e.MemoryBytes = int64(info.Totalram) * int64(info.Unit)
 	}
 	const mm = "/sys/kernel/mm"

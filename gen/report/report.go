@@ -35,6 +35,7 @@ type Environment struct {
 	CPU              string            `json:"cpu"`
 	Cores            int               `json:"cores"` // logical CPUs this process may use
 	Kernel           string            `json:"kernel"`
+	LoadAverage      float64           `json:"load_average"` // runnable processes over the last minute, when the run began
 	MemoryBytes      int64             `json:"memory_bytes"`
 	TransparentPages string            `json:"transparent_huge_pages"` // always, madvise or never
 	HugePages        int               `json:"huge_pages"`             // 2 MiB pages in the hugetlb pool
@@ -167,7 +168,7 @@ func Read(dir string) (Report, error) {
 // Table writes r for a terminal: where it was made, a line per result, and how many gates hold.
 func (r Report) Table(w io.Writer) error {
 	e := r.Environment
-	fmt.Fprintf(w, "%s, %d cores, %d threads used, Linux %s\n", e.CPU, e.Cores, r.Threads, e.Kernel)
+	fmt.Fprintf(w, "%s, %d cores, %d threads used, load average %.1f, Linux %s\n", e.CPU, e.Cores, r.Threads, e.LoadAverage, e.Kernel)
 	for _, line := range []struct{ name, value string }{
 		{"target", e.Target}, {"compiler", e.Compiler}, {"BLAS", e.BLAS},
 		{"huge pages", fmt.Sprintf("transparent: %s, hugetlb: %d of %d free", e.TransparentPages, e.HugePagesFree, e.HugePages)},

@@ -71,7 +71,7 @@ func TestTable(t *testing.T) {
 	}
 	text := b.String()
 	for _, want := range []string{
-		"a CPU, 2 cores, 2 threads used, Linux 6.1", "compiler: clang 19", "set: ZT_LOG=1",
+		"a CPU, 2 cores, 2 threads used, load average 0.0, Linux 6.1", "compiler: clang 19", "set: ZT_LOG=1",
 		"mean KL divergence", "0.0002 nats", "at most 0.001",
 		"2.4 .. 2.6", "at least 3", "FAIL", "12346 t/s", "1 of 2 gates hold",
 	} {

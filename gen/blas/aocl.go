@@ -86,7 +86,7 @@ func (f finder) build(ctx context.Context, src pin.Source, options []string, pre
 	if err != nil {
 		return err
 	}
-	compiled := &compilations{f: f, total: strings.Count(plan, "Compiling ")}
+	compiled := &compilations{f: f, total: strings.Count(plan, "Compiling")}
 	if _, err := f.step(ctx, tree, compiled, "make", fmt.Sprintf("-j%d", runtime.NumCPU()), "libs"); err != nil {
 		return err
 	}

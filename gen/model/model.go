@@ -1,0 +1,126 @@
+// Package model writes synthetic models: the layer shapes and the vocabulary of real ones with random weights, so that gates can
+// measure speed and compare logits where no model can be downloaded.
+package model
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/llama-zen-turbo/llama-zen-turbo/gen/gguf"
+	"github.com/llama-zen-turbo/llama-zen-turbo/gen/progress"
+	"github.com/llama-zen-turbo/llama-zen-turbo/gen/workspace"
+)
+
+// Seed is what Make generates from.
+const Seed = 1
+
+// generation counts changes of the weights that a shape, seed and type give. Files of another are written anew.
+const generation = 1
+
+// recipeKey holds everything a file was made from.
+const recipeKey = "general.synthetic"
+
+// Make writes the synthetic model of the shape called name with matrices of the type called typ into the workspace, with its
+// vocabulary from a llama.cpp checkout, and returns its path. A file that is there already is kept.
+func Make(ctx context.Context, log *progress.Log, w workspace.Workspace, checkout, name, typ string) (path string, err error) {
+	shape, err := Find(name)
+	if err != nil {
+		return "", err
+	}
+	t, err := gguf.ParseType(typ)
+	if err != nil {
+		return "", err
+	}
+	path = filepath.Join(w.Models(), fmt.Sprintf("%s-%s.gguf", shape.Name, t))
+	err = log.Step(ctx, "model", func(ctx context.Context, s *progress.Step) error {
+		return Write(ctx, s, shape, shape.VocabularyIn(checkout), Seed, t, path)
+	})
+	return path, err
+}
+
+// Write writes a model of the given shape to path, its folder included: matrices of typ (F32, F16, BF16 or Q8_0) and norms of
+// F32, Gaussian with the scales that keep activations and logits like a trained model's, and the tokenizer of the GGUF file
+// vocabulary. The same arguments give the same bytes on any number of threads. If path holds that very model already, it is left
+// alone; any file there that Write did not make is an error.
+func Write(ctx context.Context, s *progress.Step, shape Shape, vocabulary string, seed uint64, typ gguf.Type, path string) error {
+	if !gguf.CanEncode(typ) {
+		return fmt.Errorf("%s: cannot write weights of type %s; make an f16 file and quantize it with llama-quantize", path, typ)
+	}
+	words, err := os.ReadFile(vocabulary)
+	if err != nil {
+		return err
+	}
+	recipe := fmt.Sprintf("generation %d, %+v, vocabulary sha256 %.8x, seed %d, %s", generation, shape, sha256.Sum256(words), seed, typ)
+	if kept, err := holds(path, recipe, s); err != nil || kept {
+		return err
+	}
+	v, err := gguf.Open(vocabulary)
+	if err != nil {
+		return err
+	}
+	defer v.Close()
+	tokens, err := gguf.Get[[]string](v, "tokenizer.ggml.tokens")
+	if err != nil {
+		return err
+	}
+
+	metadata := append([]gguf.KV{
+		{Key: "general.architecture", Value: "llama"},
+		{Key: "general.name", Value: "synthetic " + shape.Name},
+		{Key: "general.description", Value: "Random weights in the shape of a real model, for measuring. It has learnt nothing."},
+		{Key: recipeKey, Value: recipe},
+		{Key: "general.file_type", Value: fileType[typ]},
+		{Key: "general.quantization_version", Value: uint32(2)},
+	}, shape.metadata(len(tokens))...)
+	for _, kv := range v.Metadata {
+		if strings.HasPrefix(kv.Key, "tokenizer.") {
+			metadata = append(metadata, kv)
+		}
+	}
+	var sources []gguf.Source
+	var parameters int64
+	for _, t := range shape.tensors(len(tokens)) {
+		sources = append(sources, t.source(seed, typ))
+		parameters += t.cols * t.rows
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return err
+	}
+	const mib = 1 << 20
+	var size int64
+	err = gguf.Write(ctx, path, metadata, sources, func(done, total int64) {
+		s.Count(int(done/mib), int(total/mib), "MiB of "+filepath.Base(path))
+		size = total
+	})
+	if err != nil {
+		return err
+	}
+	s.Did("wrote %s: %d million parameters, %d MiB", path, parameters/1e6, size/mib)
+	return nil
+}
+
+// holds says whether path holds the model of a recipe. It is an error if path holds something that is not ours to replace.
+func holds(path, recipe string, s *progress.Step) (bool, error) {
+	f, err := gguf.Open(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		s.Say("%v; writing it again", err)
+		return false, nil
+	}
+	defer f.Close()
+	switch found, ok := f.Value(recipeKey).(string); {
+	case !ok:
+		return false, fmt.Errorf("%s is not a synthetic model; move it away or name another path", path)
+	case found == recipe:
+		s.Did("kept %s", path)
+		return true, nil
+	}
+	return false, nil
+}

@@ -1,0 +1,131 @@
+package model
+
+import (
+	"fmt"
+	"math"
+	"path/filepath"
+	"strings"
+
+	"github.com/llama-zen-turbo/llama-zen-turbo/gen/gguf"
+)
+
+// Shape is the size of every layer of a model in the llama architecture.
+type Shape struct {
+	Name       string
+	Vocabulary string // file below models/ in the llama.cpp tree that the tokenizer, and with it the vocabulary's size, comes from
+
+	Embd    int // elements of the residual stream
+	Layers  int
+	FF      int // elements between the matrices of the feed-forward network
+	Heads   int
+	KVHeads int
+	HeadDim int
+	Tied    bool // token_embd serves as the output matrix too
+
+	Context    int     // tokens, what general tools take as the model's limit
+	RopeBase   float32 // of the rotary embedding's frequencies
+	RopeFactor float64 // by which Llama 3.1 and later stretch the slow ones, 0 for none
+}
+
+var shapes = []Shape{
+	{
+		// meta-llama/Llama-3.2-1B, config.json.
+		Name: "1b", Vocabulary: "ggml-vocab-llama-bpe.gguf",
+		Embd: 2048, Layers: 16, FF: 8192, Heads: 32, KVHeads: 8, HeadDim: 64, Tied: true,
+		Context: 131072, RopeBase: 500000, RopeFactor: 32,
+	},
+	{
+		// Nothing but the embedding fills whole tiles of 32 rows: keys and values have 80, the network 416 = 13 * 32, which 64 does
+		// not divide, and the vocabulary 50257.
+		Name: "tiny", Vocabulary: "ggml-vocab-gpt-2.gguf",
+		Embd: 160, Layers: 4, FF: 416, Heads: 4, KVHeads: 2, HeadDim: 40, Tied: true,
+		Context: 2048, RopeBase: 10000,
+	},
+}
+
+// Find returns the shape called name.
+func Find(name string) (Shape, error) {
+	var names []string
+	for _, s := range shapes {
+		if s.Name == name {
+			return s, nil
+		}
+		names = append(names, s.Name)
+	}
+	return Shape{}, fmt.Errorf("no synthetic model %q; there are %s", name, strings.Join(names, " and "))
+}
+
+// VocabularyIn returns the path of the shape's vocabulary in a llama.cpp checkout.
+func (s Shape) VocabularyIn(checkout string) string {
+	return filepath.Join(checkout, "models", s.Vocabulary)
+}
+
+// fileType is llama.cpp's number (enum llama_ftype) for a file whose matrices are of a type.
+var fileType = map[gguf.Type]uint32{gguf.F32: 0, gguf.F16: 1, gguf.Q8_0: 7, gguf.BF16: 32}
+
+// metadata returns the llama.* keys of a model of this shape.
+func (s Shape) metadata(vocabulary int) []gguf.KV {
+	return []gguf.KV{
+		{Key: "llama.block_count", Value: uint32(s.Layers)},
+		{Key: "llama.context_length", Value: uint32(s.Context)},
+		{Key: "llama.embedding_length", Value: uint32(s.Embd)},
+		{Key: "llama.feed_forward_length", Value: uint32(s.FF)},
+		{Key: "llama.attention.head_count", Value: uint32(s.Heads)},
+		{Key: "llama.attention.head_count_kv", Value: uint32(s.KVHeads)},
+		{Key: "llama.attention.key_length", Value: uint32(s.HeadDim)},
+		{Key: "llama.attention.value_length", Value: uint32(s.HeadDim)},
+		{Key: "llama.attention.layer_norm_rms_epsilon", Value: float32(1e-5)},
+		{Key: "llama.rope.dimension_count", Value: uint32(s.HeadDim)},
+		{Key: "llama.rope.freq_base", Value: s.RopeBase},
+		{Key: "llama.vocab_size", Value: uint32(vocabulary)},
+	}
+}
+
+// tensors returns the tensors of a model of this shape in the order of a converted one.
+func (s Shape) tensors(vocabulary int) []tensor {
+	embd, ff, q, kv := s.Embd, s.FF, s.Heads*s.HeadDim, s.KVHeads*s.HeadDim
+
+	unit := logitSpread / math.Sqrt(float64(embd))
+	from := func(n int) float64 { return 1 / math.Sqrt(float64(n)) } // keeps the size of n independent inputs
+
+	list := []tensor{matrix("token_embd.weight", embd, vocabulary, unit).spread(tokenSpread)}
+	if s.RopeFactor != 0 {
+		list = append(list, s.ropeFactors())
+	}
+	for i := range s.Layers {
+		name := func(part string) string { return fmt.Sprintf("blk.%d.%s.weight", i, part) }
+		list = append(list,
+			norm(name("attn_norm"), embd),
+			matrix(name("attn_q"), embd, q, peak*from(embd)),
+			matrix(name("attn_k"), embd, kv, from(embd)),
+			matrix(name("attn_v"), embd, kv, from(embd)),
+			matrix(name("attn_output"), q, embd, unit*blockGain*from(q)/attentionSize).outliers(),
+			norm(name("ffn_norm"), embd),
+			matrix(name("ffn_gate"), embd, ff, from(embd)),
+			matrix(name("ffn_up"), embd, ff, from(embd)),
+			matrix(name("ffn_down"), ff, embd, unit*blockGain*from(ff)/gateSize).outliers(),
+		)
+	}
+	list = append(list, norm("output_norm.weight", embd).flipped())
+	if !s.Tied {
+		list = append(list, matrix("output.weight", embd, vocabulary, unit).spread(tokenSpread))
+	}
+	return list
+}
+
+// ropeFactors is what Llama 3.1 divides the rotary frequencies by (use_scaled_rope in meta-llama/llama-models): 1 for wavelengths
+// below a quarter of the 8192 tokens it was first trained with, RopeFactor above all of them, and between the two the inverse of
+// a frequency-linear mix.
+func (s Shape) ropeFactors() tensor {
+	const (
+		low, high = 1.0, 4.0
+		trained   = 8192
+	)
+	t := tensor{name: "rope_freqs.weight", cols: int64(s.HeadDim / 2), rows: 1, dims: 1}
+	for i := range s.HeadDim / 2 {
+		turns := trained / (2 * math.Pi * math.Pow(float64(s.RopeBase), float64(2*i)/float64(s.HeadDim))) // over the trained context
+		mix := min(max((turns-low)/(high-low), 0), 1)
+		t.values = append(t.values, float32(1/((1-mix)/s.RopeFactor+mix)))
+	}
+	return t
+}

@@ -1,0 +1,170 @@
+package model
+
+import (
+	"encoding/binary"
+	"hash/fnv"
+	"math"
+
+	"github.com/llama-zen-turbo/llama-zen-turbo/gen/gguf"
+)
+
+// What the weights aim at.
+const (
+	logitSpread   = 3.0 // standard deviation of a position's logits, without tokenSpread
+	blockGain     = 1.0
+	tokenSpread   = 0.0 // how much likelier some tokens are than others: rows are longer by this much times a squared Gaussian
+	peak          = 2.0 // standard deviation of attention scores; 1 would make every head a plain average
+	attentionSize = 0.5 // root mean square of an attention head's output for values of size 1
+	gateSize      = 0.6 // root mean square of silu(gate) * up for two independent inputs of size 1
+	normSpread    = 0.1 // standard deviation of the elements of a norm around 1
+
+	// A trained model has a few channels of the residual stream far larger than the rest, and norms that take them down
+	// again. They decide how well blocks of activations quantize.
+	outlierEvery = 256 // channels per outlier
+	outlierGain  = 8
+)
+
+// tensor is a matrix, or with one dimension a row, of Gaussian weights.
+type tensor struct {
+	name       string
+	cols, rows int64
+	dims       int
+	mean, std  float32
+
+	longer float32 // row r is scaled by 1 + longer * g(r)^2
+	gain   float32 // of outlier channels, 0 for none: rows of a matrix, elements of a norm
+	signs  bool
+	values []float32 // instead of Gaussians
+}
+
+func matrix(name string, in, out int, std float64) tensor {
+	return tensor{name: name, cols: int64(in), rows: int64(out), dims: 2, std: float32(std)}
+}
+
+func norm(name string, n int) tensor {
+	return tensor{name: name, cols: int64(n), rows: 1, dims: 1, mean: 1, std: normSpread, gain: 1. / outlierGain}
+}
+
+func (t tensor) spread(longer float32) tensor { t.longer = longer; return t }
+func (t tensor) flipped() tensor              { t.signs = true; return t }
+func (t tensor) outliers() tensor             { t.gain = outlierGain; return t }
+
+// source returns t for the writer. Rows of one dimension are F32 whatever typ is, as llama.cpp wants them.
+func (t tensor) source(seed uint64, typ gguf.Type) gguf.Source {
+	s := gguf.Source{Name: t.name, Type: typ, Shape: []int64{t.cols, t.rows}[:t.dims]}
+	if t.dims == 1 {
+		s.Type = gguf.F32
+	}
+	h := fnv.New64a()
+	h.Write([]byte(t.name))
+	h.Write(binary.LittleEndian.AppendUint64(nil, seed))
+	stream := h.Sum64()
+	row := s.Type.RowBytes(t.cols)
+	s.Rows = func(dst []byte, first int64) error {
+		x := make([]float32, t.cols)
+		for r := first; len(dst) > 0; r++ {
+			t.row(x, seed, stream, r)
+			gguf.Encode(dst[:row], s.Type, x)
+			dst = dst[row:]
+		}
+		return nil
+	}
+	return s
+}
+
+// row fills x with row r.
+func (t tensor) row(x []float32, seed, stream uint64, r int64) {
+	if t.values != nil {
+		copy(x, t.values)
+		return
+	}
+	// The conversions keep the compiler from fusing products and sums, which would make the bits depend on GOAMD64.
+	std := t.std
+	if t.longer != 0 {
+		g := gaussians(mix(stream ^ 1)).at(r)
+		std *= 1 + float32(t.longer*float32(g*g))
+	}
+	if t.gain != 0 && t.dims == 2 && outlier(seed, r) {
+		std *= t.gain
+	}
+	gaussians(mix(stream + uint64(r)*odd)).fill(x)
+	for i := range x {
+		x[i] = t.mean + float32(std*x[i])
+	}
+	if t.signs {
+		for i := range x {
+			if i%2 == 1 {
+				x[i] = -x[i]
+			}
+		}
+	}
+	if t.gain != 0 && t.dims == 1 {
+		for i := range x {
+			if outlier(seed, int64(i)) {
+				x[i] *= t.gain
+			}
+		}
+	}
+}
+
+// outlier says whether a channel of the residual stream is one, the same in all layers of a model.
+func outlier(seed uint64, channel int64) bool {
+	return mix(mix(seed)^uint64(channel))%outlierEvery == 0
+}
+
+// gaussians is a sequence of independent numbers from the standard normal distribution, each computed from its position alone.
+// The number is the key of the sequence.
+type gaussians uint64
+
+// odd is 2^64 divided by the golden ratio, the increment of SplitMix64 (Steele, Lea and Flood 2014).
+const odd = 0x9e3779b97f4a7c15
+
+// mix is SplitMix64's output function, a bijection that scatters neighbouring inputs.
+func mix(z uint64) uint64 {
+	z = (z ^ z>>30) * 0xbf58476d1ce4e5b9
+	z = (z ^ z>>27) * 0x94d049bb133111eb
+	return z ^ z>>31
+}
+
+// quantiles are the middles of equally likely slices of the normal distribution, for the sum of two to have variance 1. The sum
+// reaches 5.2 standard deviations and takes 8 million values; it needs no logarithm and, unlike a ziggurat, no rejections.
+var quantiles = func() (q [1 << quantileBits]float32) {
+	var exact [len(q)]float64
+	var squares float64
+	for i := range exact {
+		exact[i] = math.Erfinv((2*float64(i)+1)/float64(len(q)) - 1)
+		squares += exact[i] * exact[i]
+	}
+	scale := math.Sqrt(float64(len(q)) / squares / 2)
+	for i, x := range exact {
+		q[i] = float32(x * scale)
+	}
+	return q
+}()
+
+const quantileBits = 12
+
+// pair returns numbers 2i and 2i + 1 of the sequence.
+func (g gaussians) pair(i uint64) (float32, float32) {
+	const mask = 1<<quantileBits - 1
+	h := mix(uint64(g) + (i+1)*odd)
+	return quantiles[h&mask] + quantiles[h>>quantileBits&mask],
+		quantiles[h>>(2*quantileBits)&mask] + quantiles[h>>(3*quantileBits)&mask]
+}
+
+func (g gaussians) at(i int64) float32 {
+	a, b := g.pair(uint64(i) / 2)
+	if i%2 == 1 {
+		return b
+	}
+	return a
+}
+
+func (g gaussians) fill(x []float32) {
+	for i := 0; i+1 < len(x); i += 2 {
+		x[i], x[i+1] = g.pair(uint64(i) / 2)
+	}
+	if len(x)%2 == 1 {
+		x[len(x)-1] = g.at(int64(len(x) - 1))
+	}
+}

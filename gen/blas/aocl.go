@@ -86,7 +86,7 @@ func (f finder) build(ctx context.Context, src pin.Source, options []string, pre
 	if err != nil {
 		return err
 	}
-	compiled := &compilations{f: f, total: strings.Count(plan, "Compiling")}
+	compiled := &compilations{f: f, total: strings.Count(plan, "Compiling ")}
 	if _, err := f.step(ctx, tree, compiled, "make", fmt.Sprintf("-j%d", runtime.NumCPU()), "libs"); err != nil {
 		return err
 	}
@@ -111,8 +111,8 @@ func (f finder) step(ctx context.Context, dir string, watch io.Writer, command s
 	var output bytes.Buffer
 	cmd := child.Command(ctx, command, args...)
 	cmd.Dir = dir
-	cmd.Stdout = io.MultiWriter(&output, watch)
-	cmd.Stderr = &output
+	both := io.MultiWriter(&output, watch)
+	cmd.Stdout, cmd.Stderr = both, both // one writer, which exec then calls from one goroutine
 	if err := cmd.Run(); err != nil {
 		if ctx.Err() != nil {
 			return "", context.Cause(ctx)

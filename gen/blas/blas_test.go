@@ -253,3 +253,16 @@ func TestUnreachableIsRemembered(t *testing.T) {
 		t.Errorf("asked %d times, want 5; remembered %v, want false", asked, exists(f.unreachable()))
 	}
 }
+
+// What a command says on both its outputs arrives whole, and its end is in the error.
+func TestStep(t *testing.T) {
+	const lines = 2000
+	talk := fmt.Sprintf("for i in $(seq %d); do echo Compiling $i; echo warning $i >&2; done", lines)
+	out, err := finder{}.step(t.Context(), t.TempDir(), io.Discard, "sh", "-c", talk)
+	if n, m := strings.Count(out, "Compiling "), strings.Count(out, "warning "); err != nil || n != lines || m != lines {
+		t.Errorf("%d and %d lines arrived of %d each, %v", n, m, lines, err)
+	}
+	if _, err := (finder{}).step(t.Context(), t.TempDir(), io.Discard, "sh", "-c", "echo bad header >&2; exit 3"); err == nil || !strings.Contains(err.Error(), "bad header") {
+		t.Errorf("got %v, want the command's words", err)
+	}
+}

@@ -50,6 +50,12 @@ func (g Gate) Judge(model, what string, m Measurement) report.Result {
 	return r
 }
 
+// times is g with its limit counted in own, which is what stock differs from itself.
+func (g Gate) times(own float64) Gate {
+	g.Limit *= own
+	return g
+}
+
 // only is g without its bound: reported, not gated.
 func (g Gate) only() Gate { return Gate{Quantity: g.Quantity, Unit: g.Unit} }
 

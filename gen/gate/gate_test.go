@@ -189,7 +189,7 @@ func TestJudge(t *testing.T) {
 
 // TestBoundsSayWhy keeps every gate's bound explained.
 func TestBoundsSayWhy(t *testing.T) {
-	gates := []Gate{meanKL, meanKLOverStock, p999KL, top1, maxAbs, nmse, scale, flipGap, greedyMargin, identical, repeatable,
+	gates := []Gate{meanKL, p999KL, top1, maxAbs, nmse, scale, flipGap, greedyMargin, identical, repeatable,
 		ppSpeed, tgSpeed, tgOfRead, loadTime, resident}
 	for _, n := range sequences {
 		gates = append(gates, batchedSpeed[n])

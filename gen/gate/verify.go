@@ -64,7 +64,8 @@ func Full(name, path string) Model {
 type verifier struct {
 	Options
 	stock, tuned build
-	scratch      string // folder for logits
+	scratch      string                // folder for logits
+	own          map[string]Divergence // of stock from itself, by model path
 	results      []report.Result
 }
 
@@ -82,7 +83,8 @@ func Verify(ctx context.Context, w workspace.Workspace, log *progress.Log, o Opt
 		o.vendor = target.Host().Vendor
 	}
 	o.Environment = environment(o.Environment) // before the runs below load the machine
-	v := &verifier{Options: o, stock: build{name: "stock", bin: o.Stock}, tuned: build{name: "tuned", bin: o.Tuned}}
+	v := &verifier{Options: o, stock: build{name: "stock", bin: o.Stock}, tuned: build{name: "tuned", bin: o.Tuned},
+		own: map[string]Divergence{}}
 	need := programs
 	if o.AccuracyOnly {
 		need = programs[:1]
@@ -196,23 +198,18 @@ func (v *verifier) accuracy(ctx context.Context, s *progress.Step, m Model) erro
 		args []string
 	}
 	var cases []kase
-	longest := m.Decode
 	for _, n := range m.Prefill {
-		longest = max(longest, n)
 		cases = append(cases, kase{fmt.Sprintf("prefill %d", n), []string{"-n", strconv.Itoa(n)}})
 	}
 	if m.Decode > 0 {
 		cases = append(cases, kase{fmt.Sprintf("decode %d", m.Decode), []string{"-n", strconv.Itoa(m.Decode), "--mode", "decode"}})
 	}
 
-	// Stock against itself with another order of sums: the scale on which to read the rest.
-	text := []string{"-n", strconv.Itoa(longest)}
 	s.Count(0, len(cases)+1, m.Name+" stock against itself")
-	own, err := v.compare(ctx, m, v.stock, v.stock, append([]string{"-fa", "on"}, text...), append([]string{"-fa", "off"}, text...))
+	own, err := v.stocksOwn(ctx, m)
 	if err != nil {
 		return err
 	}
-	v.divergence(m.Name, fmt.Sprintf("stock -fa off/on %d", longest), own, nil)
 
 	worst := 0.0
 	for i, c := range cases {
@@ -228,23 +225,47 @@ func (v *verifier) accuracy(ctx context.Context, s *progress.Step, m Model) erro
 	return nil
 }
 
-// divergence records d: gated against stock's own, or for information where own is nil.
+// ownTokens is the length of the text on which stock is held to itself.
+const ownTokens = 256
+
+// stocksOwn is how far stock is from itself on m with another order of sums, the scale on which to read all other differences. It
+// is measured once and reported.
+func (v *verifier) stocksOwn(ctx context.Context, m Model) (Divergence, error) {
+	if own, ok := v.own[m.Path]; ok {
+		return own, nil
+	}
+	n := strconv.Itoa(ownTokens)
+	own, err := v.compare(ctx, m, v.stock, v.stock, []string{"-fa", "on", "-n", n}, []string{"-fa", "off", "-n", n})
+	if err != nil {
+		return own, err
+	}
+	v.own[m.Path] = own
+	v.divergence(m.Name, "stock -fa off/on "+n, own, nil)
+	return own, nil
+}
+
+// divergence records d: gated by stock's own, or for information where own is nil.
 func (v *verifier) divergence(model, what string, d Divergence, own *Divergence) {
+	scaleOf := Divergence{}
+	if own != nil {
+		scaleOf = *own
+	}
 	for _, x := range []struct {
 		gate  Gate
 		value float64
 	}{
-		{meanKL, d.MeanKL}, {p999KL, d.P999KL}, {top1, d.Top1}, {flipGap, d.FlipGap}, {maxAbs, d.MaxAbs}, {nmse, d.NMSE},
+		{meanKL.times(scaleOf.MeanKL), d.MeanKL},
+		{p999KL.times(scaleOf.P999KL), d.P999KL},
+		{top1, d.Top1},
+		{flipGap.times(scaleOf.MaxAbs), d.FlipGap},
+		{maxAbs.times(scaleOf.MaxAbs), d.MaxAbs},
+		{nmse.times(scaleOf.NMSE), d.NMSE},
 		{scale, math.Abs(d.Scale)},
 	} {
 		if own == nil || x.gate.Quantity == top1.Quantity && d.Tokens < minAgreement {
 			x.gate = x.gate.only()
 		}
 		v.judge(x.gate, model, what, Measurement{Value: x.value})
-	}
-	// A model on which stock's two orders agree to the bit has no scale of its own, and the absolute bounds decide.
-	if own != nil && own.MeanKL > 0 {
-		v.judge(meanKLOverStock, model, what, Measurement{Value: d.MeanKL / own.MeanKL})
 	}
 }
 
@@ -371,6 +392,10 @@ func hashFile(path string) (sum [sha256.Size]byte, err error) {
 // greedy compares the tokens that greedy decoding makes.
 func (v *verifier) greedy(ctx context.Context, s *progress.Step, m Model) error {
 	args := []string{"greedy", "-m", m.Path, "-t", strconv.Itoa(v.Threads), "-n", strconv.Itoa(m.Greedy)}
+	own, err := v.stocksOwn(ctx, m)
+	if err != nil {
+		return err
+	}
 	s.Count(0, 2, m.Name+" stock")
 	stock, err := run[Step](ctx, v.stock, "zt-probe", args...)
 	if err != nil {
@@ -381,7 +406,7 @@ func (v *verifier) greedy(ctx context.Context, s *progress.Step, m Model) error 
 	if err != nil {
 		return err
 	}
-	result, err := judgeGreedy(m.Name, stock, tuned)
+	result, err := judgeGreedy(m.Name, stock, tuned, own.MaxAbs)
 	if err != nil {
 		return err
 	}
@@ -390,8 +415,9 @@ func (v *verifier) greedy(ctx context.Context, s *progress.Step, m Model) error 
 	return nil
 }
 
-// judgeGreedy holds the first difference of two runs to greedyMargin. Equal runs have a margin of 0.
-func judgeGreedy(model string, stock, tuned []Step) (report.Result, error) {
+// judgeGreedy holds the first difference of two runs to greedyMargin with stock's own largest logit difference. Equal runs have a
+// margin of 0.
+func judgeGreedy(model string, stock, tuned []Step, own float64) (report.Result, error) {
 	at, err := FirstDifference(stock, tuned)
 	if err != nil {
 		return report.Result{}, err
@@ -400,5 +426,5 @@ func judgeGreedy(model string, stock, tuned []Step) (report.Result, error) {
 	if at >= 0 {
 		m = Measurement{Value: stock[at].Margin, Note: fmt.Sprintf("%d of %d tokens equal before it", at, len(stock))}
 	}
-	return greedyMargin.Judge(model, fmt.Sprintf("greedy %d", len(stock)), m), nil
+	return greedyMargin.times(own).Judge(model, fmt.Sprintf("greedy %d", len(stock)), m), nil
 }

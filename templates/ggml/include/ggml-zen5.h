@@ -9,6 +9,10 @@ extern "C" {
 // What this build of llama-zen-turbo is: version, target and BLAS, in one line.
 GGML_API const char * ggml_zen5_description(void);
 
+// Gives back the memory behind a part of a mapped file. The contents stay: they are read from the file if touched again. Only
+// whole pages inside the part are given back; never call it on memory that is not a file mapping.
+GGML_API void ggml_zen5_drop_mapped(const void * data, size_t size);
+
 #ifdef __cplusplus
 }
 #endif

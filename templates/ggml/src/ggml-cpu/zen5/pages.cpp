@@ -2,11 +2,14 @@
 
 #include "switches.h"
 
+#include "ggml-zen5.h"
+
 #include <cstdint>
 #include <cstdio>
 #include <cstring>
 
 #include <sys/mman.h>
+#include <unistd.h>
 
 #ifndef MAP_HUGE_2MB
 #    define MAP_HUGE_2MB (21 << 26)
@@ -73,3 +76,12 @@ void pages_free(const page_block & block) {
 }
 
 }  // namespace ggml::cpu::zen5
+
+void ggml_zen5_drop_mapped(const void * data, size_t size) {
+    const uintptr_t page  = sysconf(_SC_PAGESIZE);
+    const uintptr_t first = ((uintptr_t) data + page - 1) / page * page;
+    const uintptr_t last  = ((uintptr_t) data + size) / page * page;
+    if (first < last) {
+        madvise((void *) first, last - first, MADV_DONTNEED);
+    }
+}

@@ -3,6 +3,7 @@
 package model
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -18,9 +19,6 @@ import (
 
 // Seed is what Make generates from.
 const Seed = 1
-
-// generation counts changes of the weights that a shape, seed and type give. Files of another are written anew.
-const generation = 1
 
 // recipeKey holds everything a file was made from.
 const recipeKey = "general.synthetic"
@@ -55,17 +53,18 @@ func Write(ctx context.Context, s *progress.Step, shape Shape, vocabulary string
 	if err != nil {
 		return err
 	}
-	recipe := fmt.Sprintf("generation %d, %+v, vocabulary sha256 %.8x, seed %d, %s", generation, shape, sha256.Sum256(words), seed, typ)
-	if kept, err := holds(path, recipe, s); err != nil || kept {
-		return err
-	}
-	v, err := gguf.Open(vocabulary)
+	v, err := gguf.Read(bytes.NewReader(words), int64(len(words)), vocabulary)
 	if err != nil {
 		return err
 	}
-	defer v.Close()
 	tokens, err := gguf.Get[[]string](v, "tokenizer.ggml.tokens")
 	if err != nil {
+		return err
+	}
+	tensors := shape.tensors(len(tokens))
+	recipe := fmt.Sprintf("%+v, vocabulary sha256 %.8x, seed %d, %s, weights %016x",
+		shape, sha256.Sum256(words), seed, typ, fingerprint(tensors, seed))
+	if kept, err := holds(path, recipe, s); err != nil || kept {
 		return err
 	}
 
@@ -84,7 +83,7 @@ func Write(ctx context.Context, s *progress.Step, shape Shape, vocabulary string
 	}
 	var sources []gguf.Source
 	var parameters int64
-	for _, t := range shape.tensors(len(tokens)) {
+	for _, t := range tensors {
 		sources = append(sources, t.source(seed, typ))
 		parameters += t.cols * t.rows
 	}
@@ -92,15 +91,17 @@ func Write(ctx context.Context, s *progress.Step, shape Shape, vocabulary string
 		return err
 	}
 	const mib = 1 << 20
-	var size int64
 	err = gguf.Write(ctx, path, metadata, sources, func(done, total int64) {
 		s.Count(int(done/mib), int(total/mib), "MiB of "+filepath.Base(path))
-		size = total
 	})
 	if err != nil {
 		return err
 	}
-	s.Did("wrote %s: %d million parameters, %d MiB", path, parameters/1e6, size/mib)
+	written, err := os.Stat(path)
+	if err != nil {
+		return err
+	}
+	s.Did("wrote %s: %d million parameters, %d MiB", path, parameters/1e6, written.Size()/mib)
 	return nil
 }
 

@@ -85,10 +85,12 @@ func (s Shape) metadata(vocabulary int) []gguf.KV {
 func (s Shape) tensors(vocabulary int) []tensor {
 	embd, ff, q, kv := s.Embd, s.FF, s.Heads*s.HeadDim, s.KVHeads*s.HeadDim
 
+	// The scales keep the model's numbers like a trained one's. With elements of the embedding of size unit, the product of
+	// a normalized state, whose norm is sqrt(embd), and a token's row spreads by logitSpread.
 	unit := logitSpread / math.Sqrt(float64(embd))
 	from := func(n int) float64 { return 1 / math.Sqrt(float64(n)) } // keeps the size of n independent inputs
 
-	list := []tensor{matrix("token_embd.weight", embd, vocabulary, unit).spread(tokenSpread)}
+	list := []tensor{matrix("token_embd.weight", embd, vocabulary, unit)}
 	if s.RopeFactor != 0 {
 		list = append(list, s.ropeFactors())
 	}
@@ -106,9 +108,11 @@ func (s Shape) tensors(vocabulary int) []tensor {
 			matrix(name("ffn_down"), ff, embd, unit*blockGain*from(ff)/gateSize).outliers(),
 		)
 	}
-	list = append(list, norm("output_norm.weight", embd).flipped())
+	// With tied embeddings the token just read would win every time, its row being part of the state. Alternating signs in the last
+	// norm cancel the product of the row with itself and change nothing for the others.
+	list = append(list, norm("output_norm.weight", embd).alternating())
 	if !s.Tied {
-		list = append(list, matrix("output.weight", embd, vocabulary, unit).spread(tokenSpread))
+		list = append(list, matrix("output.weight", embd, vocabulary, unit))
 	}
 	return list
 }

@@ -8,11 +8,10 @@ import (
 	"github.com/llama-zen-turbo/llama-zen-turbo/gen/gguf"
 )
 
-// What the weights aim at.
+// What the weights aim at. Files made with other values are told apart by fingerprint.
 const (
-	logitSpread   = 3.0 // standard deviation of a position's logits, without tokenSpread
-	blockGain     = 1.0
-	tokenSpread   = 0.0 // how much likelier some tokens are than others: rows are longer by this much times a squared Gaussian
+	logitSpread   = 3.0 // standard deviation of a position's logits
+	blockGain     = 1.0 // what each attention or feed-forward block adds to the residual stream, in embeddings
 	peak          = 2.0 // standard deviation of attention scores; 1 would make every head a plain average
 	attentionSize = 0.5 // root mean square of an attention head's output for values of size 1
 	gateSize      = 0.6 // root mean square of silu(gate) * up for two independent inputs of size 1
@@ -31,10 +30,9 @@ type tensor struct {
 	dims       int
 	mean, std  float32
 
-	longer float32 // row r is scaled by 1 + longer * g(r)^2
-	gain   float32 // of outlier channels, 0 for none: rows of a matrix, elements of a norm
-	signs  bool
-	values []float32 // instead of Gaussians
+	outlier   float32   // scales the rows of outlier channels in a matrix, their elements in a norm; 0 for 1
+	alternate bool      // every other column has the other sign
+	values    []float32 // instead of Gaussians
 }
 
 func matrix(name string, in, out int, std float64) tensor {
@@ -42,12 +40,11 @@ func matrix(name string, in, out int, std float64) tensor {
 }
 
 func norm(name string, n int) tensor {
-	return tensor{name: name, cols: int64(n), rows: 1, dims: 1, mean: 1, std: normSpread, gain: 1. / outlierGain}
+	return tensor{name: name, cols: int64(n), rows: 1, dims: 1, mean: 1, std: normSpread, outlier: 1. / outlierGain}
 }
 
-func (t tensor) spread(longer float32) tensor { t.longer = longer; return t }
-func (t tensor) flipped() tensor              { t.signs = true; return t }
-func (t tensor) outliers() tensor             { t.gain = outlierGain; return t }
+func (t tensor) outliers() tensor    { t.outlier = outlierGain; return t }
+func (t tensor) alternating() tensor { t.alternate = true; return t }
 
 // source returns t for the writer. Rows of one dimension are F32 whatever typ is, as llama.cpp wants them.
 func (t tensor) source(seed uint64, typ gguf.Type) gguf.Source {
@@ -55,15 +52,11 @@ func (t tensor) source(seed uint64, typ gguf.Type) gguf.Source {
 	if t.dims == 1 {
 		s.Type = gguf.F32
 	}
-	h := fnv.New64a()
-	h.Write([]byte(t.name))
-	h.Write(binary.LittleEndian.AppendUint64(nil, seed))
-	stream := h.Sum64()
 	row := s.Type.RowBytes(t.cols)
 	s.Rows = func(dst []byte, first int64) error {
 		x := make([]float32, t.cols)
 		for r := first; len(dst) > 0; r++ {
-			t.row(x, seed, stream, r)
+			t.row(x, seed, r)
 			gguf.Encode(dst[:row], s.Type, x)
 			dst = dst[row:]
 		}
@@ -72,43 +65,54 @@ func (t tensor) source(seed uint64, typ gguf.Type) gguf.Source {
 	return s
 }
 
-// row fills x with row r.
-func (t tensor) row(x []float32, seed, stream uint64, r int64) {
+// row fills x with row r of the tensor in the model of a seed.
+func (t tensor) row(x []float32, seed uint64, r int64) {
 	if t.values != nil {
 		copy(x, t.values)
 		return
 	}
-	// The conversions keep the compiler from fusing products and sums, which would make the bits depend on GOAMD64.
+	h := fnv.New64a()
+	h.Write([]byte(t.name))
+	h.Write(binary.LittleEndian.AppendUint64(nil, seed))
+	gaussians(mix(h.Sum64() + uint64(r)*odd)).fill(x)
 	std := t.std
-	if t.longer != 0 {
-		g := gaussians(mix(stream ^ 1)).at(r)
-		std *= 1 + float32(t.longer*float32(g*g))
+	if t.outlier != 0 && t.dims == 2 && isOutlier(seed, r) {
+		std *= t.outlier
 	}
-	if t.gain != 0 && t.dims == 2 && outlier(seed, r) {
-		std *= t.gain
-	}
-	gaussians(mix(stream + uint64(r)*odd)).fill(x)
 	for i := range x {
+		// The conversion keeps the compiler from fusing product and sum, which would make the bits depend on GOAMD64.
 		x[i] = t.mean + float32(std*x[i])
 	}
-	if t.signs {
-		for i := range x {
-			if i%2 == 1 {
-				x[i] = -x[i]
-			}
+	if t.alternate {
+		for i := 1; i < len(x); i += 2 {
+			x[i] = -x[i]
 		}
 	}
-	if t.gain != 0 && t.dims == 1 {
+	if t.outlier != 0 && t.dims == 1 {
 		for i := range x {
-			if outlier(seed, int64(i)) {
-				x[i] *= t.gain
+			if isOutlier(seed, int64(i)) {
+				x[i] *= t.outlier
 			}
 		}
 	}
 }
 
-// outlier says whether a channel of the residual stream is one, the same in all layers of a model.
-func outlier(seed uint64, channel int64) bool {
+// fingerprint stands for the weights that tensors have with a seed: the first row of each, which every constant and every step
+// of the generator shows in.
+func fingerprint(tensors []tensor, seed uint64) uint64 {
+	h := fnv.New64a()
+	for _, t := range tensors {
+		x := make([]float32, t.cols)
+		t.row(x, seed, 0)
+		b := make([]byte, 4*len(x))
+		gguf.Encode(b, gguf.F32, x)
+		h.Write(b)
+	}
+	return h.Sum64()
+}
+
+// isOutlier says whether a channel of the residual stream is one, the same in all layers of a model.
+func isOutlier(seed uint64, channel int64) bool {
 	return mix(mix(seed)^uint64(channel))%outlierEvery == 0
 }
 

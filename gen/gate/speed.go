@@ -19,7 +19,7 @@ func pairs(list []pair) (stock, tuned, ratios []float64) {
 	return stock, tuned, ratios
 }
 
-// timed records what g says of a measurement of speed or memory on this host.
+// timed records what g says of a time or speed taken on this host.
 func (v *verifier) timed(g Gate, model, what string, m Measurement) {
 	g, note := g.onHost(v.vendor)
 	m.Note = join(m.Note, note)
@@ -86,9 +86,9 @@ func (v *verifier) load(ctx context.Context, s *progress.Step, m Model) error {
 		v.timed(loadTime, m.Name, what, Measurement{Samples: ratios})
 		s.Say("%s, load mode %s: %.0f ms, stock %.0f ms", m.Name, mode, Median(tuned), Median(stock))
 		stock, tuned, ratios = pairs(memory[mode])
-		v.timed(residentMiB, m.Name, what, Measurement{Samples: stock, Note: "stock, load mode none"})
-		v.timed(residentMiB, m.Name, what, Measurement{Samples: tuned, Note: "tuned"})
-		v.timed(resident, m.Name, what, Measurement{Samples: ratios})
+		v.judge(residentMiB, m.Name, what, Measurement{Samples: stock, Note: "stock, load mode none"})
+		v.judge(residentMiB, m.Name, what, Measurement{Samples: tuned, Note: "tuned"})
+		v.judge(resident, m.Name, what, Measurement{Samples: ratios})
 	}
 	s.Did("%s: loaded %d times by each build", m.Name, len(modes)*v.Rounds)
 	return nil

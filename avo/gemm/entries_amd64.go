@@ -3,17 +3,23 @@
 package gemm
 
 // entries holds the ABI0 entry address of each kernel; entries_amd64.s fills it in.
-var entries [7]uintptr
+var entries [13]uintptr
 
 // Entries returns the ABI0 entry address of each kernel of this package by name.
 func Entries() map[string]uintptr {
 	return map[string]uintptr{
-		"zt_gemm_q8_0_1x32_avx512vnni": entries[0],
-		"zt_gemm_q8_0_2x32_avx512vnni": entries[1],
-		"zt_gemm_q8_0_3x32_avx512vnni": entries[2],
-		"zt_gemm_q8_0_4x32_avx512vnni": entries[3],
-		"zt_gemm_q8_0_5x32_avx512vnni": entries[4],
-		"zt_gemm_q8_0_6x32_avx512vnni": entries[5],
-		"zt_quantize_q8_0_avx512vnni":  entries[6],
+		"zt_gemm_q8_0_1x32_avx512vnni":       entries[0],
+		"zt_gemm_q8_0_1x32_avx512vnni_ahead": entries[1],
+		"zt_gemm_q8_0_2x32_avx512vnni":       entries[2],
+		"zt_gemm_q8_0_2x32_avx512vnni_ahead": entries[3],
+		"zt_gemm_q8_0_3x32_avx512vnni":       entries[4],
+		"zt_gemm_q8_0_3x32_avx512vnni_ahead": entries[5],
+		"zt_gemm_q8_0_4x32_avx512vnni":       entries[6],
+		"zt_gemm_q8_0_4x32_avx512vnni_ahead": entries[7],
+		"zt_gemm_q8_0_5x32_avx512vnni":       entries[8],
+		"zt_gemm_q8_0_5x32_avx512vnni_ahead": entries[9],
+		"zt_gemm_q8_0_6x32_avx512vnni":       entries[10],
+		"zt_gemm_q8_0_6x32_avx512vnni_ahead": entries[11],
+		"zt_quantize_q8_0_avx512vnni":        entries[12],
 	}
 }

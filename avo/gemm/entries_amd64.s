@@ -5,10 +5,16 @@
 #include "textflag.h"
 
 DATA ·entries+0(SB)/8, $·zt_gemm_q8_0_1x32_avx512vnni(SB)
-DATA ·entries+8(SB)/8, $·zt_gemm_q8_0_2x32_avx512vnni(SB)
-DATA ·entries+16(SB)/8, $·zt_gemm_q8_0_3x32_avx512vnni(SB)
-DATA ·entries+24(SB)/8, $·zt_gemm_q8_0_4x32_avx512vnni(SB)
-DATA ·entries+32(SB)/8, $·zt_gemm_q8_0_5x32_avx512vnni(SB)
-DATA ·entries+40(SB)/8, $·zt_gemm_q8_0_6x32_avx512vnni(SB)
-DATA ·entries+48(SB)/8, $·zt_quantize_q8_0_avx512vnni(SB)
-GLOBL ·entries(SB), RODATA, $56
+DATA ·entries+8(SB)/8, $·zt_gemm_q8_0_1x32_avx512vnni_ahead(SB)
+DATA ·entries+16(SB)/8, $·zt_gemm_q8_0_2x32_avx512vnni(SB)
+DATA ·entries+24(SB)/8, $·zt_gemm_q8_0_2x32_avx512vnni_ahead(SB)
+DATA ·entries+32(SB)/8, $·zt_gemm_q8_0_3x32_avx512vnni(SB)
+DATA ·entries+40(SB)/8, $·zt_gemm_q8_0_3x32_avx512vnni_ahead(SB)
+DATA ·entries+48(SB)/8, $·zt_gemm_q8_0_4x32_avx512vnni(SB)
+DATA ·entries+56(SB)/8, $·zt_gemm_q8_0_4x32_avx512vnni_ahead(SB)
+DATA ·entries+64(SB)/8, $·zt_gemm_q8_0_5x32_avx512vnni(SB)
+DATA ·entries+72(SB)/8, $·zt_gemm_q8_0_5x32_avx512vnni_ahead(SB)
+DATA ·entries+80(SB)/8, $·zt_gemm_q8_0_6x32_avx512vnni(SB)
+DATA ·entries+88(SB)/8, $·zt_gemm_q8_0_6x32_avx512vnni_ahead(SB)
+DATA ·entries+96(SB)/8, $·zt_quantize_q8_0_avx512vnni(SB)
+GLOBL ·entries(SB), RODATA, $104

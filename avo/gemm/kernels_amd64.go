@@ -17,6 +17,19 @@ package gemm
 //go:noescape
 func zt_gemm_q8_0_1x32_avx512vnni(dst *float32, stride int64, a *byte, w *byte, blocks int64, mask uint64, accumulate int64)
 
+// zt_gemm_q8_0_1x32_avx512vnni_ahead multiplies 1 activation rows by a panel of 32 weight rows, prefetching weights 8 blocks ahead.
+//
+//   - dst: result of the first activation row at the panel's first column
+//   - stride: bytes from a result row to the next
+//   - a: activation group of 1 rows (gemm.Activations)
+//   - w: weight panel, 64-byte aligned (gemm.PanelQ80)
+//   - blocks: blocks of 32 along k, at least 1
+//   - mask: bit c set: column c is stored
+//   - accumulate: 0 starts the sums at zero, 1 at what dst holds
+//
+//go:noescape
+func zt_gemm_q8_0_1x32_avx512vnni_ahead(dst *float32, stride int64, a *byte, w *byte, blocks int64, mask uint64, accumulate int64)
+
 // zt_gemm_q8_0_2x32_avx512vnni multiplies 2 activation rows by a panel of 32 weight rows.
 //
 //   - dst: result of the first activation row at the panel's first column
@@ -29,6 +42,19 @@ func zt_gemm_q8_0_1x32_avx512vnni(dst *float32, stride int64, a *byte, w *byte, 
 //
 //go:noescape
 func zt_gemm_q8_0_2x32_avx512vnni(dst *float32, stride int64, a *byte, w *byte, blocks int64, mask uint64, accumulate int64)
+
+// zt_gemm_q8_0_2x32_avx512vnni_ahead multiplies 2 activation rows by a panel of 32 weight rows, prefetching weights 8 blocks ahead.
+//
+//   - dst: result of the first activation row at the panel's first column
+//   - stride: bytes from a result row to the next
+//   - a: activation group of 2 rows (gemm.Activations)
+//   - w: weight panel, 64-byte aligned (gemm.PanelQ80)
+//   - blocks: blocks of 32 along k, at least 1
+//   - mask: bit c set: column c is stored
+//   - accumulate: 0 starts the sums at zero, 1 at what dst holds
+//
+//go:noescape
+func zt_gemm_q8_0_2x32_avx512vnni_ahead(dst *float32, stride int64, a *byte, w *byte, blocks int64, mask uint64, accumulate int64)
 
 // zt_gemm_q8_0_3x32_avx512vnni multiplies 3 activation rows by a panel of 32 weight rows.
 //
@@ -43,6 +69,19 @@ func zt_gemm_q8_0_2x32_avx512vnni(dst *float32, stride int64, a *byte, w *byte, 
 //go:noescape
 func zt_gemm_q8_0_3x32_avx512vnni(dst *float32, stride int64, a *byte, w *byte, blocks int64, mask uint64, accumulate int64)
 
+// zt_gemm_q8_0_3x32_avx512vnni_ahead multiplies 3 activation rows by a panel of 32 weight rows, prefetching weights 8 blocks ahead.
+//
+//   - dst: result of the first activation row at the panel's first column
+//   - stride: bytes from a result row to the next
+//   - a: activation group of 3 rows (gemm.Activations)
+//   - w: weight panel, 64-byte aligned (gemm.PanelQ80)
+//   - blocks: blocks of 32 along k, at least 1
+//   - mask: bit c set: column c is stored
+//   - accumulate: 0 starts the sums at zero, 1 at what dst holds
+//
+//go:noescape
+func zt_gemm_q8_0_3x32_avx512vnni_ahead(dst *float32, stride int64, a *byte, w *byte, blocks int64, mask uint64, accumulate int64)
+
 // zt_gemm_q8_0_4x32_avx512vnni multiplies 4 activation rows by a panel of 32 weight rows.
 //
 //   - dst: result of the first activation row at the panel's first column
@@ -55,6 +94,19 @@ func zt_gemm_q8_0_3x32_avx512vnni(dst *float32, stride int64, a *byte, w *byte, 
 //
 //go:noescape
 func zt_gemm_q8_0_4x32_avx512vnni(dst *float32, stride int64, a *byte, w *byte, blocks int64, mask uint64, accumulate int64)
+
+// zt_gemm_q8_0_4x32_avx512vnni_ahead multiplies 4 activation rows by a panel of 32 weight rows, prefetching weights 8 blocks ahead.
+//
+//   - dst: result of the first activation row at the panel's first column
+//   - stride: bytes from a result row to the next
+//   - a: activation group of 4 rows (gemm.Activations)
+//   - w: weight panel, 64-byte aligned (gemm.PanelQ80)
+//   - blocks: blocks of 32 along k, at least 1
+//   - mask: bit c set: column c is stored
+//   - accumulate: 0 starts the sums at zero, 1 at what dst holds
+//
+//go:noescape
+func zt_gemm_q8_0_4x32_avx512vnni_ahead(dst *float32, stride int64, a *byte, w *byte, blocks int64, mask uint64, accumulate int64)
 
 // zt_gemm_q8_0_5x32_avx512vnni multiplies 5 activation rows by a panel of 32 weight rows.
 //
@@ -69,6 +121,19 @@ func zt_gemm_q8_0_4x32_avx512vnni(dst *float32, stride int64, a *byte, w *byte, 
 //go:noescape
 func zt_gemm_q8_0_5x32_avx512vnni(dst *float32, stride int64, a *byte, w *byte, blocks int64, mask uint64, accumulate int64)
 
+// zt_gemm_q8_0_5x32_avx512vnni_ahead multiplies 5 activation rows by a panel of 32 weight rows, prefetching weights 8 blocks ahead.
+//
+//   - dst: result of the first activation row at the panel's first column
+//   - stride: bytes from a result row to the next
+//   - a: activation group of 5 rows (gemm.Activations)
+//   - w: weight panel, 64-byte aligned (gemm.PanelQ80)
+//   - blocks: blocks of 32 along k, at least 1
+//   - mask: bit c set: column c is stored
+//   - accumulate: 0 starts the sums at zero, 1 at what dst holds
+//
+//go:noescape
+func zt_gemm_q8_0_5x32_avx512vnni_ahead(dst *float32, stride int64, a *byte, w *byte, blocks int64, mask uint64, accumulate int64)
+
 // zt_gemm_q8_0_6x32_avx512vnni multiplies 6 activation rows by a panel of 32 weight rows.
 //
 //   - dst: result of the first activation row at the panel's first column
@@ -81,6 +146,19 @@ func zt_gemm_q8_0_5x32_avx512vnni(dst *float32, stride int64, a *byte, w *byte, 
 //
 //go:noescape
 func zt_gemm_q8_0_6x32_avx512vnni(dst *float32, stride int64, a *byte, w *byte, blocks int64, mask uint64, accumulate int64)
+
+// zt_gemm_q8_0_6x32_avx512vnni_ahead multiplies 6 activation rows by a panel of 32 weight rows, prefetching weights 8 blocks ahead.
+//
+//   - dst: result of the first activation row at the panel's first column
+//   - stride: bytes from a result row to the next
+//   - a: activation group of 6 rows (gemm.Activations)
+//   - w: weight panel, 64-byte aligned (gemm.PanelQ80)
+//   - blocks: blocks of 32 along k, at least 1
+//   - mask: bit c set: column c is stored
+//   - accumulate: 0 starts the sums at zero, 1 at what dst holds
+//
+//go:noescape
+func zt_gemm_q8_0_6x32_avx512vnni_ahead(dst *float32, stride int64, a *byte, w *byte, blocks int64, mask uint64, accumulate int64)
 
 // zt_quantize_q8_0_avx512vnni quantizes one row of activations into its place in a group.
 //

@@ -49,7 +49,8 @@ type Build struct {
 // header is what templates see.
 type header struct {
 	Target   target.Target
-	GEMM     []kernel.Info
+	GEMM     []kernel.Info // without prefetching
+	Ahead    []kernel.Info // with
 	Quantize kernel.Info
 	Version  string
 	BLAS     string
@@ -165,7 +166,8 @@ func (b *Build) lay(ctx context.Context, w workspace.Workspace, s *progress.Step
 	}
 	laid, err := render.Lay(ctx, w.Templates(), src, header{
 		Target:   b.Target,
-		GEMM:     catalog.GEMM("Q8_0", b.Target.Tile.Cols)[:b.Target.Tile.Rows],
+		GEMM:     catalog.GEMM("Q8_0", b.Target.Tile.Cols, false)[:b.Target.Tile.Rows],
+		Ahead:    catalog.GEMM("Q8_0", b.Target.Tile.Cols, true)[:b.Target.Tile.Rows],
 		Quantize: catalog.One(kernel.Quantize, "Q8_0"),
 		Version:  Version,
 		BLAS:     b.BLAS.Name,

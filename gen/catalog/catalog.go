@@ -8,13 +8,14 @@ import (
 // All returns every kernel.
 func All() []kernel.Info { return kernels }
 
-// GEMM returns the GEMM kernels of a weight type with panels of cols rows, by activation rows: element i computes i+1.
-func GEMM(weights string, cols int) []kernel.Info {
+// GEMM returns the GEMM kernels of a weight type with panels of cols rows, those that prefetch or those that do not, by
+// activation rows: element i computes i+1.
+func GEMM(weights string, cols int, prefetching bool) []kernel.Info {
 	var out []kernel.Info
 	for rows := 1; ; rows++ {
 		found := false
 		for _, k := range kernels {
-			if k.Op == kernel.GEMM && k.Type == weights && k.Cols == cols && k.Rows == rows {
+			if k.Op == kernel.GEMM && k.Type == weights && k.Cols == cols && k.Rows == rows && (k.Ahead > 0) == prefetching {
 				out, found = append(out, k), true
 			}
 		}

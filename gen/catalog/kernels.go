@@ -6,6 +6,7 @@ import kernel "github.com/llama-zen-turbo/llama-zen-turbo/avo/kernel"
 
 var kernels = []kernel.Info{
 	kernel.Info{
+		Ahead: 0,
 		Args: []kernel.Arg{
 			{
 				Doc:  "result of the first activation row at the panel's first column",
@@ -58,6 +59,60 @@ var kernels = []kernel.Info{
 		Type:   "Q8_0",
 	},
 	kernel.Info{
+		Ahead: 8,
+		Args: []kernel.Arg{
+			{
+				Doc:  "result of the first activation row at the panel's first column",
+				Go:   "*float32",
+				Name: "dst",
+				Out:  true,
+			},
+			{
+				Doc:  "bytes from a result row to the next",
+				Go:   "int64",
+				Name: "stride",
+				Out:  false,
+			},
+			{
+				Doc:  "activation group of 1 rows (gemm.Activations)",
+				Go:   "*byte",
+				Name: "a",
+				Out:  false,
+			},
+			{
+				Doc:  "weight panel, 64-byte aligned (gemm.PanelQ80)",
+				Go:   "*byte",
+				Name: "w",
+				Out:  false,
+			},
+			{
+				Doc:  "blocks of 32 along k, at least 1",
+				Go:   "int64",
+				Name: "blocks",
+				Out:  false,
+			},
+			{
+				Doc:  "bit c set: column c is stored",
+				Go:   "uint64",
+				Name: "mask",
+				Out:  false,
+			},
+			{
+				Doc:  "0 starts the sums at zero, 1 at what dst holds",
+				Go:   "int64",
+				Name: "accumulate",
+				Out:  false,
+			}},
+		Cols:   32,
+		Doc:    "multiplies 1 activation rows by a panel of 32 weight rows, prefetching weights 8 blocks ahead.",
+		Name:   "zt_gemm_q8_0_1x32_avx512vnni_ahead",
+		Op:     kernel.GEMM,
+		Oracle: "sum over blocks in k order of fma(float(dot), d_w*d_a, acc), as ggml's generic vec_dot_q8_0_q8_0 computes it with contraction",
+		Rows:   1,
+		Type:   "Q8_0",
+	},
+	kernel.Info{
+		Ahead: 0,
 		Args: []kernel.Arg{
 			{
 				Doc:  "result of the first activation row at the panel's first column",
@@ -110,6 +165,60 @@ var kernels = []kernel.Info{
 		Type:   "Q8_0",
 	},
 	kernel.Info{
+		Ahead: 8,
+		Args: []kernel.Arg{
+			{
+				Doc:  "result of the first activation row at the panel's first column",
+				Go:   "*float32",
+				Name: "dst",
+				Out:  true,
+			},
+			{
+				Doc:  "bytes from a result row to the next",
+				Go:   "int64",
+				Name: "stride",
+				Out:  false,
+			},
+			{
+				Doc:  "activation group of 2 rows (gemm.Activations)",
+				Go:   "*byte",
+				Name: "a",
+				Out:  false,
+			},
+			{
+				Doc:  "weight panel, 64-byte aligned (gemm.PanelQ80)",
+				Go:   "*byte",
+				Name: "w",
+				Out:  false,
+			},
+			{
+				Doc:  "blocks of 32 along k, at least 1",
+				Go:   "int64",
+				Name: "blocks",
+				Out:  false,
+			},
+			{
+				Doc:  "bit c set: column c is stored",
+				Go:   "uint64",
+				Name: "mask",
+				Out:  false,
+			},
+			{
+				Doc:  "0 starts the sums at zero, 1 at what dst holds",
+				Go:   "int64",
+				Name: "accumulate",
+				Out:  false,
+			}},
+		Cols:   32,
+		Doc:    "multiplies 2 activation rows by a panel of 32 weight rows, prefetching weights 8 blocks ahead.",
+		Name:   "zt_gemm_q8_0_2x32_avx512vnni_ahead",
+		Op:     kernel.GEMM,
+		Oracle: "sum over blocks in k order of fma(float(dot), d_w*d_a, acc), as ggml's generic vec_dot_q8_0_q8_0 computes it with contraction",
+		Rows:   2,
+		Type:   "Q8_0",
+	},
+	kernel.Info{
+		Ahead: 0,
 		Args: []kernel.Arg{
 			{
 				Doc:  "result of the first activation row at the panel's first column",
@@ -162,6 +271,60 @@ var kernels = []kernel.Info{
 		Type:   "Q8_0",
 	},
 	kernel.Info{
+		Ahead: 8,
+		Args: []kernel.Arg{
+			{
+				Doc:  "result of the first activation row at the panel's first column",
+				Go:   "*float32",
+				Name: "dst",
+				Out:  true,
+			},
+			{
+				Doc:  "bytes from a result row to the next",
+				Go:   "int64",
+				Name: "stride",
+				Out:  false,
+			},
+			{
+				Doc:  "activation group of 3 rows (gemm.Activations)",
+				Go:   "*byte",
+				Name: "a",
+				Out:  false,
+			},
+			{
+				Doc:  "weight panel, 64-byte aligned (gemm.PanelQ80)",
+				Go:   "*byte",
+				Name: "w",
+				Out:  false,
+			},
+			{
+				Doc:  "blocks of 32 along k, at least 1",
+				Go:   "int64",
+				Name: "blocks",
+				Out:  false,
+			},
+			{
+				Doc:  "bit c set: column c is stored",
+				Go:   "uint64",
+				Name: "mask",
+				Out:  false,
+			},
+			{
+				Doc:  "0 starts the sums at zero, 1 at what dst holds",
+				Go:   "int64",
+				Name: "accumulate",
+				Out:  false,
+			}},
+		Cols:   32,
+		Doc:    "multiplies 3 activation rows by a panel of 32 weight rows, prefetching weights 8 blocks ahead.",
+		Name:   "zt_gemm_q8_0_3x32_avx512vnni_ahead",
+		Op:     kernel.GEMM,
+		Oracle: "sum over blocks in k order of fma(float(dot), d_w*d_a, acc), as ggml's generic vec_dot_q8_0_q8_0 computes it with contraction",
+		Rows:   3,
+		Type:   "Q8_0",
+	},
+	kernel.Info{
+		Ahead: 0,
 		Args: []kernel.Arg{
 			{
 				Doc:  "result of the first activation row at the panel's first column",
@@ -214,6 +377,60 @@ var kernels = []kernel.Info{
 		Type:   "Q8_0",
 	},
 	kernel.Info{
+		Ahead: 8,
+		Args: []kernel.Arg{
+			{
+				Doc:  "result of the first activation row at the panel's first column",
+				Go:   "*float32",
+				Name: "dst",
+				Out:  true,
+			},
+			{
+				Doc:  "bytes from a result row to the next",
+				Go:   "int64",
+				Name: "stride",
+				Out:  false,
+			},
+			{
+				Doc:  "activation group of 4 rows (gemm.Activations)",
+				Go:   "*byte",
+				Name: "a",
+				Out:  false,
+			},
+			{
+				Doc:  "weight panel, 64-byte aligned (gemm.PanelQ80)",
+				Go:   "*byte",
+				Name: "w",
+				Out:  false,
+			},
+			{
+				Doc:  "blocks of 32 along k, at least 1",
+				Go:   "int64",
+				Name: "blocks",
+				Out:  false,
+			},
+			{
+				Doc:  "bit c set: column c is stored",
+				Go:   "uint64",
+				Name: "mask",
+				Out:  false,
+			},
+			{
+				Doc:  "0 starts the sums at zero, 1 at what dst holds",
+				Go:   "int64",
+				Name: "accumulate",
+				Out:  false,
+			}},
+		Cols:   32,
+		Doc:    "multiplies 4 activation rows by a panel of 32 weight rows, prefetching weights 8 blocks ahead.",
+		Name:   "zt_gemm_q8_0_4x32_avx512vnni_ahead",
+		Op:     kernel.GEMM,
+		Oracle: "sum over blocks in k order of fma(float(dot), d_w*d_a, acc), as ggml's generic vec_dot_q8_0_q8_0 computes it with contraction",
+		Rows:   4,
+		Type:   "Q8_0",
+	},
+	kernel.Info{
+		Ahead: 0,
 		Args: []kernel.Arg{
 			{
 				Doc:  "result of the first activation row at the panel's first column",
@@ -266,6 +483,60 @@ var kernels = []kernel.Info{
 		Type:   "Q8_0",
 	},
 	kernel.Info{
+		Ahead: 8,
+		Args: []kernel.Arg{
+			{
+				Doc:  "result of the first activation row at the panel's first column",
+				Go:   "*float32",
+				Name: "dst",
+				Out:  true,
+			},
+			{
+				Doc:  "bytes from a result row to the next",
+				Go:   "int64",
+				Name: "stride",
+				Out:  false,
+			},
+			{
+				Doc:  "activation group of 5 rows (gemm.Activations)",
+				Go:   "*byte",
+				Name: "a",
+				Out:  false,
+			},
+			{
+				Doc:  "weight panel, 64-byte aligned (gemm.PanelQ80)",
+				Go:   "*byte",
+				Name: "w",
+				Out:  false,
+			},
+			{
+				Doc:  "blocks of 32 along k, at least 1",
+				Go:   "int64",
+				Name: "blocks",
+				Out:  false,
+			},
+			{
+				Doc:  "bit c set: column c is stored",
+				Go:   "uint64",
+				Name: "mask",
+				Out:  false,
+			},
+			{
+				Doc:  "0 starts the sums at zero, 1 at what dst holds",
+				Go:   "int64",
+				Name: "accumulate",
+				Out:  false,
+			}},
+		Cols:   32,
+		Doc:    "multiplies 5 activation rows by a panel of 32 weight rows, prefetching weights 8 blocks ahead.",
+		Name:   "zt_gemm_q8_0_5x32_avx512vnni_ahead",
+		Op:     kernel.GEMM,
+		Oracle: "sum over blocks in k order of fma(float(dot), d_w*d_a, acc), as ggml's generic vec_dot_q8_0_q8_0 computes it with contraction",
+		Rows:   5,
+		Type:   "Q8_0",
+	},
+	kernel.Info{
+		Ahead: 0,
 		Args: []kernel.Arg{
 			{
 				Doc:  "result of the first activation row at the panel's first column",
@@ -318,6 +589,60 @@ var kernels = []kernel.Info{
 		Type:   "Q8_0",
 	},
 	kernel.Info{
+		Ahead: 8,
+		Args: []kernel.Arg{
+			{
+				Doc:  "result of the first activation row at the panel's first column",
+				Go:   "*float32",
+				Name: "dst",
+				Out:  true,
+			},
+			{
+				Doc:  "bytes from a result row to the next",
+				Go:   "int64",
+				Name: "stride",
+				Out:  false,
+			},
+			{
+				Doc:  "activation group of 6 rows (gemm.Activations)",
+				Go:   "*byte",
+				Name: "a",
+				Out:  false,
+			},
+			{
+				Doc:  "weight panel, 64-byte aligned (gemm.PanelQ80)",
+				Go:   "*byte",
+				Name: "w",
+				Out:  false,
+			},
+			{
+				Doc:  "blocks of 32 along k, at least 1",
+				Go:   "int64",
+				Name: "blocks",
+				Out:  false,
+			},
+			{
+				Doc:  "bit c set: column c is stored",
+				Go:   "uint64",
+				Name: "mask",
+				Out:  false,
+			},
+			{
+				Doc:  "0 starts the sums at zero, 1 at what dst holds",
+				Go:   "int64",
+				Name: "accumulate",
+				Out:  false,
+			}},
+		Cols:   32,
+		Doc:    "multiplies 6 activation rows by a panel of 32 weight rows, prefetching weights 8 blocks ahead.",
+		Name:   "zt_gemm_q8_0_6x32_avx512vnni_ahead",
+		Op:     kernel.GEMM,
+		Oracle: "sum over blocks in k order of fma(float(dot), d_w*d_a, acc), as ggml's generic vec_dot_q8_0_q8_0 computes it with contraction",
+		Rows:   6,
+		Type:   "Q8_0",
+	},
+	kernel.Info{
+		Ahead: 0,
 		Args: []kernel.Arg{
 			{
 				Doc:  "the row",
@@ -364,6 +689,7 @@ var kernels = []kernel.Info{
 		Type:   "Q8_0",
 	},
 	kernel.Info{
+		Ahead: 0,
 		Args: []kernel.Arg{
 			{
 				Doc:  "start",
@@ -386,6 +712,7 @@ var kernels = []kernel.Info{
 		Type:   "",
 	},
 	kernel.Info{
+		Ahead: 0,
 		Args: []kernel.Arg{
 			{
 				Doc:  "rounds of program.PeakChains instructions, at least 1",

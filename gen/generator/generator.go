@@ -152,11 +152,12 @@ func info(k kernel.Info) jen.Code {
 	pkg := module + "/avo/kernel"
 	ops := map[kernel.Op]string{kernel.GEMM: "GEMM", kernel.Quantize: "Quantize", kernel.Read: "Read", kernel.Peak: "Peak"}
 	return jen.Qual(pkg, "Info").Values(jen.Dict{
-		jen.Id("Name"): jen.Lit(k.Name),
-		jen.Id("Op"):   jen.Qual(pkg, ops[k.Op]),
-		jen.Id("Type"): jen.Lit(k.Type),
-		jen.Id("Rows"): jen.Lit(k.Rows),
-		jen.Id("Cols"): jen.Lit(k.Cols),
+		jen.Id("Name"):  jen.Lit(k.Name),
+		jen.Id("Op"):    jen.Qual(pkg, ops[k.Op]),
+		jen.Id("Type"):  jen.Lit(k.Type),
+		jen.Id("Rows"):  jen.Lit(k.Rows),
+		jen.Id("Cols"):  jen.Lit(k.Cols),
+		jen.Id("Ahead"): jen.Lit(k.Ahead),
 		jen.Id("Args"): jen.Index().Qual(pkg, "Arg").ValuesFunc(func(g *jen.Group) {
 			for _, a := range k.Args {
 				g.Line().Values(jen.Dict{

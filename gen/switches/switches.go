@@ -25,6 +25,7 @@ var table = []Switch{
 	{"ZT_DISABLE", "0|1", "0", "leave every tensor on stock llama.cpp's path", Run},
 	{"ZT_LOG", "0|1", "0", "print one line for each decision of the runtime on stderr", Run},
 	{"ZT_HUGEPAGES", "auto|hugetlb|thp|off", "auto", "pages of packed weights: the 2 MiB pool, transparent huge pages, 4 KiB; auto tries them in this order", Run},
+	{"ZT_PREFETCH", "auto|0|1", "auto", "prefetch weights in software where memory is the limit; auto: on Intel, where it won, not on AMD, where it did not", Run},
 	{"ZT_BLAS", "0|1", "0", "let ggml hand large F32 products to BLAS; slower than the kernels for quantized weights", Run},
 
 	{"ZT_TARGET", "zen5|bringup", "what this CPU runs", "CPU to build for; bringup is for development and cannot be released", Build},

@@ -32,11 +32,23 @@ static huge_pages read_huge_pages() {
     return huge_pages::automatic;
 }
 
+// On Zen 4 software prefetch never won over the hardware's and at times lost; on an Intel server it brought decode from 84 to
+// 93 % of a read loop.
+static bool read_prefetch() {
+    const char * value = getenv("ZT_PREFETCH");
+    if (value == nullptr || value[0] == '\0' || strcmp(value, "auto") == 0) {
+        __builtin_cpu_init();
+        return __builtin_cpu_is("intel");
+    }
+    return is_on("ZT_PREFETCH");
+}
+
 const switches & get_switches() {
     static const switches s = {
         /*.enabled =*/ !is_on("ZT_DISABLE"),
         /*.log     =*/ is_on("ZT_LOG"),
         /*.pages   =*/ read_huge_pages(),
+        /*.ahead   =*/ read_prefetch(),
     };
     return s;
 }

@@ -10,6 +10,7 @@ struct switches {
     bool       enabled = true;                   // ZT_DISABLE=1 leaves every tensor on stock's path
     bool       log     = false;                  // ZT_LOG=1 prints one line per decision
     huge_pages pages   = huge_pages::automatic;  // ZT_HUGEPAGES=auto|hugetlb|thp|off
+    bool       ahead   = false;                  // ZT_PREFETCH=auto|1|0: prefetch weights where memory is the limit
 };
 
 const switches & get_switches();

@@ -74,6 +74,8 @@ class matmul {
     int64_t    blocks;  // along k
     row_groups groups;
 
+    const gemm_kernel * kernels;  // by activation rows
+
   public:
     matmul(ggml_compute_params * params, ggml_tensor * op) :
         params(params),
@@ -83,7 +85,8 @@ class matmul {
         activations((uint8_t *) params->wdata),
         cols(op->src[0]->ne[1]),
         blocks(op->src[0]->ne[0] / block_size),
-        groups(ggml_nrows(op->src[1])) {}
+        groups(ggml_nrows(op->src[1])),
+        kernels(get_switches().ahead && groups.n <= 2 * tile_rows ? gemm_q8_0_ahead : gemm_q8_0) {}
 
     static size_t work_size(const ggml_tensor * op) {
         return ggml_nrows(op->src[1]) * (op->src[1]->ne[0] / block_size) * row_block_bytes;
@@ -162,7 +165,7 @@ class matmul {
                 for (int64_t p = first; p < last; p++) {
                     const int64_t  col  = p * tile_cols;
                     const uint64_t mask = cols - col >= tile_cols ? ~0ULL >> (64 - tile_cols) : (1ULL << (cols - col)) - 1;
-                    gemm_q8_0[height - 1](out + col, stride, a, weights + p * panel_bytes + b * panel_block_bytes, n, mask, b > 0);
+                    kernels[height - 1](out + col, stride, a, weights + p * panel_bytes + b * panel_block_bytes, n, mask, b > 0);
                 }
             }
         }

@@ -8,8 +8,8 @@ package gemm
 //
 //   - dst: result of the first activation row at the panel's first column
 //   - stride: bytes from a result row to the next
-//   - a: activation group of 1 rows (gemm.Activations)
-//   - w: weight panel, 64-byte aligned (gemm.PanelQ80)
+//   - a: activation group of 1 rows (gemm.GroupQ80)
+//   - w: weight panel, 64-byte aligned (gemm.PackQ80)
 //   - blocks: blocks of 32 along k, at least 1
 //   - mask: bit c set: column c is stored
 //   - accumulate: 0 starts the sums at zero, 1 at what dst holds
@@ -21,8 +21,8 @@ func zt_gemm_q8_0_1x32_avx512vnni(dst *float32, stride int64, a *byte, w *byte, 
 //
 //   - dst: result of the first activation row at the panel's first column
 //   - stride: bytes from a result row to the next
-//   - a: activation group of 1 rows (gemm.Activations)
-//   - w: weight panel, 64-byte aligned (gemm.PanelQ80)
+//   - a: activation group of 1 rows (gemm.GroupQ80)
+//   - w: weight panel, 64-byte aligned (gemm.PackQ80)
 //   - blocks: blocks of 32 along k, at least 1
 //   - mask: bit c set: column c is stored
 //   - accumulate: 0 starts the sums at zero, 1 at what dst holds
@@ -34,8 +34,8 @@ func zt_gemm_q8_0_1x32_avx512vnni_ahead(dst *float32, stride int64, a *byte, w *
 //
 //   - dst: result of the first activation row at the panel's first column
 //   - stride: bytes from a result row to the next
-//   - a: activation group of 2 rows (gemm.Activations)
-//   - w: weight panel, 64-byte aligned (gemm.PanelQ80)
+//   - a: activation group of 2 rows (gemm.GroupQ80)
+//   - w: weight panel, 64-byte aligned (gemm.PackQ80)
 //   - blocks: blocks of 32 along k, at least 1
 //   - mask: bit c set: column c is stored
 //   - accumulate: 0 starts the sums at zero, 1 at what dst holds
@@ -47,8 +47,8 @@ func zt_gemm_q8_0_2x32_avx512vnni(dst *float32, stride int64, a *byte, w *byte, 
 //
 //   - dst: result of the first activation row at the panel's first column
 //   - stride: bytes from a result row to the next
-//   - a: activation group of 2 rows (gemm.Activations)
-//   - w: weight panel, 64-byte aligned (gemm.PanelQ80)
+//   - a: activation group of 2 rows (gemm.GroupQ80)
+//   - w: weight panel, 64-byte aligned (gemm.PackQ80)
 //   - blocks: blocks of 32 along k, at least 1
 //   - mask: bit c set: column c is stored
 //   - accumulate: 0 starts the sums at zero, 1 at what dst holds
@@ -60,8 +60,8 @@ func zt_gemm_q8_0_2x32_avx512vnni_ahead(dst *float32, stride int64, a *byte, w *
 //
 //   - dst: result of the first activation row at the panel's first column
 //   - stride: bytes from a result row to the next
-//   - a: activation group of 3 rows (gemm.Activations)
-//   - w: weight panel, 64-byte aligned (gemm.PanelQ80)
+//   - a: activation group of 3 rows (gemm.GroupQ80)
+//   - w: weight panel, 64-byte aligned (gemm.PackQ80)
 //   - blocks: blocks of 32 along k, at least 1
 //   - mask: bit c set: column c is stored
 //   - accumulate: 0 starts the sums at zero, 1 at what dst holds
@@ -73,8 +73,8 @@ func zt_gemm_q8_0_3x32_avx512vnni(dst *float32, stride int64, a *byte, w *byte, 
 //
 //   - dst: result of the first activation row at the panel's first column
 //   - stride: bytes from a result row to the next
-//   - a: activation group of 3 rows (gemm.Activations)
-//   - w: weight panel, 64-byte aligned (gemm.PanelQ80)
+//   - a: activation group of 3 rows (gemm.GroupQ80)
+//   - w: weight panel, 64-byte aligned (gemm.PackQ80)
 //   - blocks: blocks of 32 along k, at least 1
 //   - mask: bit c set: column c is stored
 //   - accumulate: 0 starts the sums at zero, 1 at what dst holds
@@ -86,8 +86,8 @@ func zt_gemm_q8_0_3x32_avx512vnni_ahead(dst *float32, stride int64, a *byte, w *
 //
 //   - dst: result of the first activation row at the panel's first column
 //   - stride: bytes from a result row to the next
-//   - a: activation group of 4 rows (gemm.Activations)
-//   - w: weight panel, 64-byte aligned (gemm.PanelQ80)
+//   - a: activation group of 4 rows (gemm.GroupQ80)
+//   - w: weight panel, 64-byte aligned (gemm.PackQ80)
 //   - blocks: blocks of 32 along k, at least 1
 //   - mask: bit c set: column c is stored
 //   - accumulate: 0 starts the sums at zero, 1 at what dst holds
@@ -99,8 +99,8 @@ func zt_gemm_q8_0_4x32_avx512vnni(dst *float32, stride int64, a *byte, w *byte, 
 //
 //   - dst: result of the first activation row at the panel's first column
 //   - stride: bytes from a result row to the next
-//   - a: activation group of 4 rows (gemm.Activations)
-//   - w: weight panel, 64-byte aligned (gemm.PanelQ80)
+//   - a: activation group of 4 rows (gemm.GroupQ80)
+//   - w: weight panel, 64-byte aligned (gemm.PackQ80)
 //   - blocks: blocks of 32 along k, at least 1
 //   - mask: bit c set: column c is stored
 //   - accumulate: 0 starts the sums at zero, 1 at what dst holds
@@ -112,8 +112,8 @@ func zt_gemm_q8_0_4x32_avx512vnni_ahead(dst *float32, stride int64, a *byte, w *
 //
 //   - dst: result of the first activation row at the panel's first column
 //   - stride: bytes from a result row to the next
-//   - a: activation group of 5 rows (gemm.Activations)
-//   - w: weight panel, 64-byte aligned (gemm.PanelQ80)
+//   - a: activation group of 5 rows (gemm.GroupQ80)
+//   - w: weight panel, 64-byte aligned (gemm.PackQ80)
 //   - blocks: blocks of 32 along k, at least 1
 //   - mask: bit c set: column c is stored
 //   - accumulate: 0 starts the sums at zero, 1 at what dst holds
@@ -125,8 +125,8 @@ func zt_gemm_q8_0_5x32_avx512vnni(dst *float32, stride int64, a *byte, w *byte, 
 //
 //   - dst: result of the first activation row at the panel's first column
 //   - stride: bytes from a result row to the next
-//   - a: activation group of 5 rows (gemm.Activations)
-//   - w: weight panel, 64-byte aligned (gemm.PanelQ80)
+//   - a: activation group of 5 rows (gemm.GroupQ80)
+//   - w: weight panel, 64-byte aligned (gemm.PackQ80)
 //   - blocks: blocks of 32 along k, at least 1
 //   - mask: bit c set: column c is stored
 //   - accumulate: 0 starts the sums at zero, 1 at what dst holds
@@ -138,8 +138,8 @@ func zt_gemm_q8_0_5x32_avx512vnni_ahead(dst *float32, stride int64, a *byte, w *
 //
 //   - dst: result of the first activation row at the panel's first column
 //   - stride: bytes from a result row to the next
-//   - a: activation group of 6 rows (gemm.Activations)
-//   - w: weight panel, 64-byte aligned (gemm.PanelQ80)
+//   - a: activation group of 6 rows (gemm.GroupQ80)
+//   - w: weight panel, 64-byte aligned (gemm.PackQ80)
 //   - blocks: blocks of 32 along k, at least 1
 //   - mask: bit c set: column c is stored
 //   - accumulate: 0 starts the sums at zero, 1 at what dst holds
@@ -151,8 +151,8 @@ func zt_gemm_q8_0_6x32_avx512vnni(dst *float32, stride int64, a *byte, w *byte, 
 //
 //   - dst: result of the first activation row at the panel's first column
 //   - stride: bytes from a result row to the next
-//   - a: activation group of 6 rows (gemm.Activations)
-//   - w: weight panel, 64-byte aligned (gemm.PanelQ80)
+//   - a: activation group of 6 rows (gemm.GroupQ80)
+//   - w: weight panel, 64-byte aligned (gemm.PackQ80)
 //   - blocks: blocks of 32 along k, at least 1
 //   - mask: bit c set: column c is stored
 //   - accumulate: 0 starts the sums at zero, 1 at what dst holds

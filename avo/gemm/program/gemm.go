@@ -56,8 +56,8 @@ func (t tiled) program() kernel.Program {
 			Args: []kernel.Arg{
 				{Name: "dst", Go: "*float32", Out: true, Doc: "result of the first activation row at the panel's first column"},
 				{Name: "stride", Go: "int64", Doc: "bytes from a result row to the next"},
-				{Name: "a", Go: "*byte", Doc: fmt.Sprintf("activation group of %d rows (gemm.Activations)", t.Rows)},
-				{Name: "w", Go: "*byte", Doc: "weight panel, 64-byte aligned (gemm.PanelQ80)"},
+				{Name: "a", Go: "*byte", Doc: fmt.Sprintf("activation group of %d rows (gemm.GroupQ80)", t.Rows)},
+				{Name: "w", Go: "*byte", Doc: "weight panel, 64-byte aligned (gemm.PackQ80)"},
 				{Name: "blocks", Go: "int64", Doc: "blocks of 32 along k, at least 1"},
 				{Name: "mask", Go: "uint64", Doc: "bit c set: column c is stored"},
 				{Name: "accumulate", Go: "int64", Doc: "0 starts the sums at zero, 1 at what dst holds"},

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/llama-zen-turbo/llama-zen-turbo/gen/report"
+	"github.com/llama-zen-turbo/llama-zen-turbo/gen/statistics"
 )
 
 // Gate is one promise: a quantity and the bound it keeps. A Gate without a Side is measured and reported only.
@@ -32,11 +33,11 @@ func (g Gate) Judge(model, what string, m Measurement) report.Result {
 	r := report.Result{Model: model, Case: what, Quantity: g.Quantity, Unit: g.Unit, Value: m.Value, Verdict: report.Info, Note: m.Note}
 	low, high := m.Value, m.Value
 	if len(m.Samples) > 0 {
-		interval := Bootstrap(m.Samples)
-		r.Value, r.Samples, r.Interval = Median(m.Samples), m.Samples, &interval
+		interval := statistics.Bootstrap(m.Samples)
+		r.Value, r.Samples, r.Interval = statistics.Median(m.Samples), m.Samples, &interval
 		low, high = interval.Low, interval.High
 		if len(m.Samples) > 1 {
-			r.Note = join(fmt.Sprintf("spread %.1f %%", 100*spread(m.Samples)), m.Note)
+			r.Note = join(fmt.Sprintf("spread %.1f %%", 100*statistics.Spread(m.Samples)), m.Note)
 		}
 	}
 	if g.Side == "" {

@@ -7,7 +7,9 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/llama-zen-turbo/llama-zen-turbo/gen/program"
 	"github.com/llama-zen-turbo/llama-zen-turbo/gen/report"
+	"github.com/llama-zen-turbo/llama-zen-turbo/gen/statistics"
 )
 
 func near(t *testing.T, what string, got, want float64) {
@@ -127,38 +129,6 @@ func TestOpenLogitsRefuses(t *testing.T) {
 	}
 }
 
-func TestQuantile(t *testing.T) {
-	v := []float64{4, 1, 3, 2}
-	for q, want := range map[float64]float64{0: 1, 1: 4, 0.5: 2.5, 1.0 / 3: 2} {
-		near(t, "quantile", Quantile(v, q), want)
-	}
-	near(t, "quantile of one", Quantile([]float64{7}, 0.999), 7)
-	if v[0] != 4 {
-		t.Error("Quantile sorted its argument")
-	}
-}
-
-func TestBootstrap(t *testing.T) {
-	if got := Bootstrap([]float64{5, 5, 5}); got != (report.Interval{Low: 5, High: 5}) {
-		t.Errorf("equal samples: %v", got)
-	}
-	if got := Bootstrap([]float64{1, 2, 3}); got != (report.Interval{Low: 1, High: 3}) {
-		t.Errorf("three samples: %v, want what they span", got)
-	}
-	// The 95 % interval of the median of 1..101: order statistics about 1.96 sqrt(101)/2 = 10 from the middle.
-	var v []float64
-	for i := range 101 {
-		v = append(v, float64(i+1))
-	}
-	got := Bootstrap(v)
-	if math.Abs(got.Low-41) > 2 || math.Abs(got.High-61) > 2 {
-		t.Errorf("1..101: %v, want about 41 to 61", got)
-	}
-	if again := Bootstrap(v); again != got {
-		t.Errorf("the same samples gave %v and %v", got, again)
-	}
-}
-
 func TestJudge(t *testing.T) {
 	least := Gate{"speed", "x", report.AtLeast, 3, "goal"}
 	most := Gate{"error", "", report.AtMost, 0.1, "noise"}
@@ -225,7 +195,7 @@ func sample[T any](t *testing.T, name string) []T {
 	if err != nil {
 		t.Fatal(err)
 	}
-	lines, err := parseLines[T](text)
+	lines, err := program.Lines[T](text)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -241,7 +211,7 @@ func TestRealOutput(t *testing.T) {
 	if len(tg) != 1 || tg[0].name() != "tg32" {
 		t.Fatalf("llama-bench decode: %+v", tg)
 	}
-	near(t, "decode rate", tg[0].rate(), 32e9/Median(tg[0].SamplesNS))
+	near(t, "decode rate", tg[0].rate(), 32e9/statistics.Median(tg[0].SamplesNS))
 	if err := matchBench(map[string][]pair{}, pp, tg); err == nil {
 		t.Error("different tests were paired")
 	}
@@ -281,18 +251,5 @@ func TestSummarize(t *testing.T) {
 	near(t, "read rate", s.read, 100e9)
 	if _, err := summarize(lines[:2]); err == nil {
 		t.Error("a run without tokens had a speed")
-	}
-}
-
-func TestParseLinesRefuses(t *testing.T) {
-	for text, want := range map[string]string{
-		"":                       "no output",
-		"{\"pl\":1}\nhello":      "output line 2",
-		"{\"pl\":\"many\"}":      "output line 1",
-		"\n{\"pl\":1}\n{\"pl\":": "output line 2",
-	} {
-		if _, err := parseLines[batchedLine]([]byte(text)); err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("%q: %v, want %q", text, err, want)
-		}
 	}
 }

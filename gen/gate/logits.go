@@ -10,6 +10,8 @@ import (
 	"runtime"
 	"slices"
 	"sync"
+
+	"github.com/llama-zen-turbo/llama-zen-turbo/gen/statistics"
 )
 
 // Logits is a file of `zt-probe logits`: the logits of every token of a text. Its layout, little endian: "ZTLOGIT1",
@@ -140,7 +142,7 @@ func Compare(ref, got *Logits) (Divergence, error) {
 			d.FlipGap = max(d.FlipGap, r.gap)
 		}
 	}
-	d.P999KL = Quantile(kl, 0.999)
+	d.P999KL = statistics.Quantile(kl, 0.999)
 	d.Top1 = float64(same) / float64(n)
 	if refSquares == 0 {
 		return Divergence{}, fmt.Errorf("%s: every logit is 0", ref.f.Name())

@@ -1,79 +1,13 @@
 package gate
 
 import (
-	"bytes"
-	"context"
-	"encoding/json"
 	"fmt"
-	"os"
-	"os/exec"
-	"path/filepath"
-	"strings"
+
+	"github.com/llama-zen-turbo/llama-zen-turbo/gen/statistics"
 )
 
 // programs are those of a build that gates run.
 var programs = []string{"zt-probe", "llama-bench", "llama-batched-bench"}
-
-// build is a folder of programs.
-type build struct {
-	name string // stock or tuned
-	bin  string
-	env  []string // added to the environment
-}
-
-// check says which program is missing.
-func (b build) check(names ...string) error {
-	for _, name := range names {
-		if _, err := os.Stat(filepath.Join(b.bin, name)); err != nil {
-			return fmt.Errorf("the %s build has no %s: %w; run `mage build`", b.name, name, err)
-		}
-	}
-	return nil
-}
-
-// run runs a program of b and returns the JSON lines it printed, each as a T. The error of a program that fails ends with the
-// last line of its stderr.
-func run[T any](ctx context.Context, b build, program string, args ...string) ([]T, error) {
-	cmd := exec.CommandContext(ctx, filepath.Join(b.bin, program), args...)
-	cmd.Env = append(os.Environ(), b.env...)
-	var stdout, stderr bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &stdout, &stderr
-	if err := cmd.Run(); err != nil {
-		if ctx.Err() != nil {
-			return nil, context.Cause(ctx)
-		}
-		said := strings.TrimSpace(stderr.String())
-		if i := strings.LastIndexByte(said, '\n'); i >= 0 {
-			said = said[i+1:]
-		}
-		return nil, fmt.Errorf("%s %s %s: %w: %s", b.name, program, strings.Join(args, " "), err, said)
-	}
-	lines, err := parseLines[T](stdout.Bytes())
-	if err != nil {
-		return nil, fmt.Errorf("%s %s %s: %w", b.name, program, strings.Join(args, " "), err)
-	}
-	return lines, nil
-}
-
-// parseLines parses one JSON object a line. No line at all is an error.
-func parseLines[T any](text []byte) ([]T, error) {
-	var lines []T
-	for line := range bytes.Lines(text) {
-		line = bytes.TrimSpace(line)
-		if len(line) == 0 {
-			continue
-		}
-		var v T
-		if err := json.Unmarshal(line, &v); err != nil {
-			return nil, fmt.Errorf("output line %d is not as expected: %w", len(lines)+1, err)
-		}
-		lines = append(lines, v)
-	}
-	if lines == nil {
-		return nil, fmt.Errorf("no output")
-	}
-	return lines, nil
-}
 
 // benchLine is a test of `llama-bench -o jsonl`: NPrompt tokens of prefill or NGen tokens of decode.
 type benchLine struct {
@@ -91,7 +25,9 @@ func (l benchLine) name() string {
 }
 
 // rate is the median speed in tokens a second.
-func (l benchLine) rate() float64 { return float64(l.NPrompt+l.NGen) * 1e9 / Median(l.SamplesNS) }
+func (l benchLine) rate() float64 {
+	return float64(l.NPrompt+l.NGen) * 1e9 / statistics.Median(l.SamplesNS)
+}
 
 // batchedLine is a test of `llama-batched-bench --output-format jsonl`: decode of PL sequences at once.
 type batchedLine struct {
@@ -131,7 +67,7 @@ func summarize(lines []speedLine) (decodeSpeed, error) {
 	if head.WeightBytes == 0 || head.ReadBytes == 0 || len(percents) == 0 {
 		return decodeSpeed{}, fmt.Errorf("zt-probe speed timed no token")
 	}
-	return decodeSpeed{percent: Median(percents), token: Median(tokens), read: Median(reads)}, nil
+	return decodeSpeed{percent: statistics.Median(percents), token: statistics.Median(tokens), read: statistics.Median(reads)}, nil
 }
 
 // loadLine is a line of `zt-probe load`: time of the step called When and memory after it, in bytes.

@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"strconv"
 
+	"github.com/llama-zen-turbo/llama-zen-turbo/gen/program"
 	"github.com/llama-zen-turbo/llama-zen-turbo/gen/progress"
+	"github.com/llama-zen-turbo/llama-zen-turbo/gen/statistics"
 )
 
 // pair is one measurement of both builds, taken one after the other.
@@ -27,11 +29,11 @@ func (v *verifier) timed(g Gate, model, what string, m Measurement) {
 }
 
 // both runs a program of both builds, stock first, and hands over their output.
-func both[T any](ctx context.Context, v *verifier, program string, args []string) (stock, tuned []T, err error) {
-	if stock, err = run[T](ctx, v.stock, program, args...); err != nil {
+func both[T any](ctx context.Context, v *verifier, name string, args []string) (stock, tuned []T, err error) {
+	if stock, err = program.Run[T](ctx, v.stock, name, args...); err != nil {
 		return nil, nil, err
 	}
-	tuned, err = run[T](ctx, v.tuned, program, args...)
+	tuned, err = program.Run[T](ctx, v.tuned, name, args...)
 	return stock, tuned, err
 }
 
@@ -40,8 +42,8 @@ func both[T any](ctx context.Context, v *verifier, program string, args []string
 func (v *verifier) load(ctx context.Context, s *progress.Step, m Model) error {
 	modes := []string{"auto", "none"}
 	times, memory := map[string][]pair{}, map[string][]pair{}
-	one := func(b build, mode string) (ms, bytes float64, err error) {
-		lines, err := run[loadLine](ctx, b, "zt-probe", "load", "-m", m.Path, "-t", strconv.Itoa(v.Threads), "-lm", mode)
+	one := func(b program.Build, mode string) (ms, bytes float64, err error) {
+		lines, err := program.Run[loadLine](ctx, b, "zt-probe", "load", "-m", m.Path, "-t", strconv.Itoa(v.Threads), "-lm", mode)
 		if err != nil {
 			return 0, 0, err
 		}
@@ -54,7 +56,7 @@ func (v *verifier) load(ctx context.Context, s *progress.Step, m Model) error {
 			}
 		}
 		if ms == 0 || bytes == 0 {
-			return 0, 0, fmt.Errorf("zt-probe load of the %s build reported no time or memory", b.name)
+			return 0, 0, fmt.Errorf("zt-probe load of the %s build reported no time or memory", b.Name)
 		}
 		return ms, bytes, nil
 	}
@@ -84,7 +86,7 @@ func (v *verifier) load(ctx context.Context, s *progress.Step, m Model) error {
 		v.timed(loadMillis, m.Name, what, Measurement{Samples: stock, Note: "stock, load mode none"})
 		v.timed(loadMillis, m.Name, what, Measurement{Samples: tuned, Note: "tuned"})
 		v.timed(loadTime, m.Name, what, Measurement{Samples: ratios})
-		s.Say("%s, load mode %s: %.0f ms, stock %.0f ms", m.Name, mode, Median(tuned), Median(stock))
+		s.Say("%s, load mode %s: %.0f ms, stock %.0f ms", m.Name, mode, statistics.Median(tuned), statistics.Median(stock))
 		stock, tuned, ratios = pairs(memory[mode])
 		v.judge(residentMiB, m.Name, what, Measurement{Samples: stock, Note: "stock, load mode none"})
 		v.judge(residentMiB, m.Name, what, Measurement{Samples: tuned, Note: "tuned"})
@@ -163,9 +165,8 @@ func (v *verifier) speed(ctx context.Context, s *progress.Step, m Model) error {
 		readRates = append(readRates, pair{sa.read / 1e9, sb.read / 1e9})
 
 		// What stock's users can have without a patch.
-		withHuge := v.stock
-		withHuge.env = []string{"GLIBC_TUNABLES=glibc.malloc.hugetlb=1"}
-		lines, err := run[speedLine](ctx, withHuge, "zt-probe", "speed", "-m", m.Path, "-t", threads, "-n", n, "-lm", "none")
+		withHuge := v.stock.With("GLIBC_TUNABLES=glibc.malloc.hugetlb=1")
+		lines, err := program.Run[speedLine](ctx, withHuge, "zt-probe", "speed", "-m", m.Path, "-t", threads, "-n", n, "-lm", "none")
 		if err != nil {
 			return err
 		}
@@ -189,25 +190,25 @@ func (v *verifier) speed(ctx context.Context, s *progress.Step, m Model) error {
 			name  string
 			rates []float64
 		}{{"stock", stock}, {"tuned", tuned}} {
-			ops := shape.Ops(n) * Median(x.rates) / float64(n)
+			ops := shape.Ops(n) * statistics.Median(x.rates) / float64(n)
 			v.timed(opsPerSecond, m.Name, what, Measurement{Value: ops / 1e9, Note: x.name})
 			if peak > 0 {
 				v.timed(ofVNNIPeak, m.Name, what, Measurement{Value: 100 * ops / peak, Note: fmt.Sprintf("%s, of %.0f GOP/s measured", x.name, peak/1e9)})
 			}
 		}
-		s.Say("%s %s: %.2f times stock", m.Name, what, Median(ratios))
+		s.Say("%s %s: %.2f times stock", m.Name, what, statistics.Median(ratios))
 	}
 	what := "tg" + n
 	stock, tuned, ratios := pairs(bench[what])
 	v.rates(m.Name, what, stock, tuned)
 	v.timed(tgSpeed, m.Name, what, Measurement{Samples: ratios})
-	s.Say("%s %s: %.2f times stock", m.Name, what, Median(ratios))
+	s.Say("%s %s: %.2f times stock", m.Name, what, statistics.Median(ratios))
 
 	stock, tuned, _ = pairs(decode)
 	v.timed(tgOfRead.only(), m.Name, "decode", Measurement{Samples: stock, Note: "stock"})
 	v.timed(tgOfRead.only(), m.Name, "decode", Measurement{Samples: huge, Note: "stock with -lm none and glibc.malloc.hugetlb=1"})
 	v.timed(tgOfRead, m.Name, "decode", Measurement{Samples: tuned})
-	s.Say("%s decode: %.1f %% of the read loop, stock %.1f %%", m.Name, Median(tuned), Median(stock))
+	s.Say("%s decode: %.1f %% of the read loop, stock %.1f %%", m.Name, statistics.Median(tuned), statistics.Median(stock))
 	stock, tuned, _ = pairs(readRates)
 	v.timed(readRate, m.Name, "decode", Measurement{Samples: stock, Note: "beside stock"})
 	v.timed(readRate, m.Name, "decode", Measurement{Samples: tuned, Note: "beside tuned"})
@@ -217,7 +218,7 @@ func (v *verifier) speed(ctx context.Context, s *progress.Step, m Model) error {
 		stock, tuned, ratios := pairs(batched[n])
 		v.rates(m.Name, what, stock, tuned)
 		v.timed(batchedSpeed[n], m.Name, what, Measurement{Samples: ratios})
-		s.Say("%s %s: %.2f times stock", m.Name, what, Median(ratios))
+		s.Say("%s %s: %.2f times stock", m.Name, what, statistics.Median(ratios))
 	}
 	s.Did("%s: %d rounds", m.Name, v.Rounds)
 	return nil

@@ -14,6 +14,8 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
+
+	"github.com/llama-zen-turbo/llama-zen-turbo/gen/statistics"
 )
 
 // Version is the version of the JSON layout below. It grows when a field changes its meaning or goes away.
@@ -60,22 +62,16 @@ const (
 
 // Result is one measurement and what became of it.
 type Result struct {
-	Model    string    `json:"model"`              // name of the model it was taken on
-	Case     string    `json:"case"`               // what ran, such as "prefill 256" or "pp512"
-	Quantity string    `json:"quantity"`           // what was measured, such as "mean KL divergence"
-	Unit     string    `json:"unit,omitempty"`     // empty for a plain number
-	Value    float64   `json:"value"`              // the measurement; of several samples, their median
-	Interval *Interval `json:"interval,omitempty"` // 95 % confidence interval of Value
-	Samples  []float64 `json:"samples,omitempty"`  // what Value is the median of, in the order taken
-	Bound    *Bound    `json:"bound,omitempty"`    // what Value must keep; nil if nothing
-	Verdict  Verdict   `json:"verdict"`
-	Note     string    `json:"note,omitempty"` // how to read the value
-}
-
-// Interval is an inclusive range.
-type Interval struct {
-	Low  float64 `json:"low"`
-	High float64 `json:"high"`
+	Model    string               `json:"model"`              // name of the model it was taken on
+	Case     string               `json:"case"`               // what ran, such as "prefill 256" or "pp512"
+	Quantity string               `json:"quantity"`           // what was measured, such as "mean KL divergence"
+	Unit     string               `json:"unit,omitempty"`     // empty for a plain number
+	Value    float64              `json:"value"`              // the measurement; of several samples, their median
+	Interval *statistics.Interval `json:"interval,omitempty"` // 95 % confidence interval of Value
+	Samples  []float64            `json:"samples,omitempty"`  // what Value is the median of, in the order taken
+	Bound    *Bound               `json:"bound,omitempty"`    // what Value must keep; nil if nothing
+	Verdict  Verdict              `json:"verdict"`
+	Note     string               `json:"note,omitempty"` // how to read the value
 }
 
 // Bound limits a value from one side.

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/llama-zen-turbo/llama-zen-turbo/gen/statistics"
 )
 
 func sample() Report {
@@ -21,7 +23,7 @@ func sample() Report {
 			{Model: "tiny", Case: "prefill 256", Quantity: "mean KL divergence", Unit: "nats", Value: 2e-4,
 				Bound: &Bound{Side: AtMost, Limit: 1e-3, Why: "because"}, Verdict: Pass},
 			{Model: "1b", Case: "pp512", Quantity: "speed over stock", Value: 2.5, Samples: []float64{2.4, 2.5, 2.6},
-				Interval: &Interval{2.4, 2.6}, Bound: &Bound{Side: AtLeast, Limit: 3, Why: "goal"}, Verdict: Fail},
+				Interval: &statistics.Interval{Low: 2.4, High: 2.6}, Bound: &Bound{Side: AtLeast, Limit: 3, Why: "goal"}, Verdict: Fail},
 			{Model: "1b", Case: "pp512", Quantity: "speed", Unit: "t/s", Value: 12345.678, Verdict: Info},
 		},
 	}

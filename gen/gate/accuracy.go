@@ -1,0 +1,122 @@
+package gate
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"path/filepath"
+	"strconv"
+
+	"github.com/llama-zen-turbo/llama-zen-turbo/gen/program"
+	"github.com/llama-zen-turbo/llama-zen-turbo/gen/progress"
+	"github.com/llama-zen-turbo/llama-zen-turbo/gen/report"
+)
+
+// logits runs `zt-probe logits` and opens what it wrote. Closing it is the caller's; the file goes with the scratch folder.
+func (v *verifier) logits(ctx context.Context, b program.Build, m Model, file string, args ...string) (*Logits, error) {
+	path, err := v.logitsFile(ctx, b, m, file, args...)
+	if err != nil {
+		return nil, err
+	}
+	return OpenLogits(path)
+}
+
+func (v *verifier) logitsFile(ctx context.Context, b program.Build, m Model, file string, args ...string) (string, error) {
+	path := filepath.Join(v.scratch, b.Name+"-"+file)
+	args = append([]string{"logits", "-m", m.Path, "-t", strconv.Itoa(v.Threads), "-o", path}, args...)
+	_, err := program.Run[struct{}](ctx, b, "zt-probe", args...)
+	return path, err
+}
+
+// compare runs a and b with their own arguments and compares the logits.
+func (v *verifier) compare(ctx context.Context, m Model, a, b program.Build, argsA, argsB []string) (Divergence, error) {
+	ref, err := v.logits(ctx, a, m, "ref", argsA...)
+	if err != nil {
+		return Divergence{}, err
+	}
+	defer ref.Close()
+	got, err := v.logits(ctx, b, m, "got", argsB...)
+	if err != nil {
+		return Divergence{}, err
+	}
+	defer got.Close()
+	return Compare(ref, got)
+}
+
+// accuracy compares the logits of given tokens, all at once and one by one.
+func (v *verifier) accuracy(ctx context.Context, s *progress.Step, m Model) error {
+	type kase struct {
+		name string
+		args []string
+	}
+	var cases []kase
+	for _, n := range m.Prefill {
+		cases = append(cases, kase{fmt.Sprintf("prefill %d", n), []string{"-n", strconv.Itoa(n)}})
+	}
+	if m.Decode > 0 {
+		cases = append(cases, kase{fmt.Sprintf("decode %d", m.Decode), []string{"-n", strconv.Itoa(m.Decode), "--mode", "decode"}})
+	}
+
+	s.Count(0, len(cases)+1, m.Name+" stock against itself")
+	own, err := v.stocksOwn(ctx, m)
+	if err != nil {
+		return err
+	}
+
+	worst := 0.0
+	for i, c := range cases {
+		s.Count(i+1, len(cases)+1, m.Name+" "+c.name)
+		d, err := v.compare(ctx, m, v.stock, v.tuned, c.args, c.args)
+		if err != nil {
+			return err
+		}
+		v.divergence(m.Name, c.name, d, &own)
+		worst = max(worst, d.MeanKL)
+	}
+	s.Did("%s: mean KL divergence up to %s, stock's own %s", m.Name, report.Number(worst), report.Number(own.MeanKL))
+	return nil
+}
+
+// ownTokens is the length of the text on which stock is held to itself.
+const ownTokens = 256
+
+// stocksOwn is how far stock is from itself on m with another order of sums, the scale on which to read all other differences. It
+// is measured once and reported.
+func (v *verifier) stocksOwn(ctx context.Context, m Model) (Divergence, error) {
+	if own, ok := v.own[m.Path]; ok {
+		return own, nil
+	}
+	n := strconv.Itoa(ownTokens)
+	own, err := v.compare(ctx, m, v.stock, v.stock, []string{"-fa", "on", "-n", n}, []string{"-fa", "off", "-n", n})
+	if err != nil {
+		return own, err
+	}
+	v.own[m.Path] = own
+	v.divergence(m.Name, "stock -fa off/on "+n, own, nil)
+	return own, nil
+}
+
+// divergence records d: gated by stock's own, or for information where own is nil.
+func (v *verifier) divergence(model, what string, d Divergence, own *Divergence) {
+	scaleOf := Divergence{}
+	if own != nil {
+		scaleOf = *own
+	}
+	for _, x := range []struct {
+		gate  Gate
+		value float64
+	}{
+		{meanKL.times(scaleOf.MeanKL), d.MeanKL},
+		{p999KL.times(scaleOf.P999KL), d.P999KL},
+		{top1, d.Top1},
+		{flipGap.times(scaleOf.MaxAbs), d.FlipGap},
+		{maxAbs.times(scaleOf.MaxAbs), d.MaxAbs},
+		{nmse.times(scaleOf.NMSE), d.NMSE},
+		{scale, math.Abs(d.Scale)},
+	} {
+		if own == nil || x.gate.Quantity == top1.Quantity && d.Tokens < minAgreement {
+			x.gate = x.gate.only()
+		}
+		v.judge(x.gate, model, what, Measurement{Value: x.value})
+	}
+}

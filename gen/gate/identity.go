@@ -1,0 +1,132 @@
+package gate
+
+import (
+	"context"
+	"crypto/sha256"
+	"io"
+	"os"
+	"strconv"
+
+	"github.com/llama-zen-turbo/llama-zen-turbo/gen/program"
+	"github.com/llama-zen-turbo/llama-zen-turbo/gen/progress"
+)
+
+// same is a set of runs whose logits are the same bits if an operator's arithmetic depends on nothing but its row.
+type same struct {
+	name string
+	runs [][]string // arguments of zt-probe logits; the first run is what the others are held to
+}
+
+// identities are the sets to check with up to threads threads. Stock's own operators keep them apart: flash attention sums in
+// another order from 64 query rows a graph on (tiles), and for single tokens from 512 cached ones on (it splits the cache
+// by threads); without it the attention's matrix products have another order for single rows.
+func identities(threads int) []same {
+	t := strconv.Itoa(max(2, threads))
+	return []same{
+		{"33 tokens", [][]string{
+			{"-n", "33", "-fa", "on", "-t", "1"},
+			{"-n", "33", "-fa", "on", "-t", t},
+			{"-n", "33", "-fa", "on", "-t", t, "-ub", "7"},
+			{"-n", "33", "-fa", "on", "-t", "1", "--mode", "decode"},
+			{"-n", "33", "-fa", "on", "-t", t, "--mode", "decode"},
+			{"-n", "33", "-fa", "on", "-t", t, "--mode", "batch", "--seqs", "4", "--slot", "0"},
+			{"-n", "33", "-fa", "on", "-t", "1", "--mode", "batch", "--seqs", "9", "--slot", "7"},
+		}},
+		{"300 tokens", [][]string{
+			{"-n", "300", "-fa", "off", "-t", "1"},
+			{"-n", "300", "-fa", "off", "-t", t},
+			{"-n", "300", "-fa", "off", "-t", t, "-ub", "64"},
+			{"-n", "300", "-fa", "off", "-t", t, "-ub", "7"},
+			{"-n", "300", "-fa", "off", "-t", "1", "-ub", "2"},
+		}},
+		{"300 tokens with flash attention", [][]string{
+			{"-n", "300", "-fa", "on", "-t", "1", "-ub", "7"},
+			{"-n", "300", "-fa", "on", "-t", t, "-ub", "33"},
+			{"-n", "300", "-fa", "on", "-t", "1", "--mode", "decode"},
+		}},
+	}
+}
+
+// identity checks that the tuned build gives the same bits where stock does, and from one run to the next.
+func (v *verifier) identity(ctx context.Context, s *progress.Step, m Model) error {
+	sets := identities(v.Threads)
+	done, total := 0, 1
+	for _, set := range sets {
+		total += 2 * len(set.runs)
+	}
+	hash := func(b program.Build, args []string) ([sha256.Size]byte, error) {
+		s.Count(done, total, m.Name+" "+b.Name)
+		done++
+		path, err := v.logitsFile(ctx, b, m, "bits", args...)
+		if err != nil {
+			return [sha256.Size]byte{}, err
+		}
+		return hashFile(path)
+	}
+
+	kept, checked := 0, 0
+	for i, set := range sets {
+		var first, stockFirst [sha256.Size]byte
+		for j, args := range set.runs {
+			got, err := hash(v.tuned, args)
+			if err != nil {
+				return err
+			}
+			stock, err := hash(v.stock, args)
+			if err != nil {
+				return err
+			}
+			if j == 0 {
+				first, stockFirst = got, stock
+				if i == 0 {
+					again, err := hash(v.tuned, args)
+					if err != nil {
+						return err
+					}
+					v.judge(repeatable, m.Name, "run twice", Measurement{Value: count(again != first)})
+				}
+				continue
+			}
+			g, note := identical, ""
+			if stock != stockFirst {
+				g, note = identical.only(), "stock's differs here too"
+			} else {
+				checked++
+				kept += 1 - int(count(got != first))
+			}
+			v.judge(g, m.Name, set.name+": "+short(args)+" / "+short(set.runs[0]), Measurement{Value: count(got != first), Note: note})
+		}
+	}
+	s.Did("%s: %d of stock's %d identities kept", m.Name, kept, checked)
+	return nil
+}
+
+func count(differs bool) float64 {
+	if differs {
+		return 1
+	}
+	return 0
+}
+
+// short leaves out of args what the set's name says.
+func short(args []string) string {
+	text := ""
+	for i := 4; i+1 < len(args); i += 2 {
+		if text != "" {
+			text += " "
+		}
+		text += args[i] + " " + args[i+1]
+	}
+	return text
+}
+
+func hashFile(path string) (sum [sha256.Size]byte, err error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return sum, err
+	}
+	defer f.Close()
+	h := sha256.New()
+	_, err = io.Copy(h, f)
+	return [sha256.Size]byte(h.Sum(nil)), err
+}

@@ -54,7 +54,7 @@ func (v *verifier) greedy(ctx context.Context, s *progress.Step, m Model) error 
 	if err != nil {
 		return err
 	}
-	v.results = append(v.results, result)
+	v.record(result)
 	s.Did("%s: %s", m.Name, result.Note)
 	return nil
 }

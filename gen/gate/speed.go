@@ -83,13 +83,13 @@ func (v *verifier) load(ctx context.Context, s *progress.Step, m Model) error {
 	for _, mode := range modes {
 		what := "load mode " + mode
 		stock, tuned, ratios := pairs(times[mode])
-		v.timed(loadMillis, m.Name, what, Measurement{Samples: stock, Note: "stock, load mode none"})
-		v.timed(loadMillis, m.Name, what, Measurement{Samples: tuned, Note: "tuned"})
+		v.timed(loadMillis, m.Name, what, Measurement{Samples: stock, Build: "stock", Note: "load mode none"})
+		v.timed(loadMillis, m.Name, what, Measurement{Samples: tuned, Build: "tuned"})
 		v.timed(loadTime, m.Name, what, Measurement{Samples: ratios})
 		s.Say("%s, load mode %s: %.0f ms, stock %.0f ms", m.Name, mode, statistics.Median(tuned), statistics.Median(stock))
 		stock, tuned, ratios = pairs(memory[mode])
-		v.judge(residentMiB, m.Name, what, Measurement{Samples: stock, Note: "stock, load mode none"})
-		v.judge(residentMiB, m.Name, what, Measurement{Samples: tuned, Note: "tuned"})
+		v.judge(residentMiB, m.Name, what, Measurement{Samples: stock, Build: "stock", Note: "load mode none"})
+		v.judge(residentMiB, m.Name, what, Measurement{Samples: tuned, Build: "tuned"})
 		v.judge(resident, m.Name, what, Measurement{Samples: ratios})
 	}
 	s.Did("%s: loaded %d times by each build", m.Name, len(modes)*v.Rounds)
@@ -191,9 +191,9 @@ func (v *verifier) speed(ctx context.Context, s *progress.Step, m Model) error {
 			rates []float64
 		}{{"stock", stock}, {"tuned", tuned}} {
 			ops := shape.Ops(n) * statistics.Median(x.rates) / float64(n)
-			v.timed(opsPerSecond, m.Name, what, Measurement{Value: ops / 1e9, Note: x.name})
+			v.timed(opsPerSecond, m.Name, what, Measurement{Value: ops / 1e9, Build: x.name})
 			if peak > 0 {
-				v.timed(ofVNNIPeak, m.Name, what, Measurement{Value: 100 * ops / peak, Note: fmt.Sprintf("%s, of %.0f GOP/s measured", x.name, peak/1e9)})
+				v.timed(ofVNNIPeak, m.Name, what, Measurement{Value: 100 * ops / peak, Build: x.name, Note: fmt.Sprintf("of %.0f GOP/s measured", peak/1e9)})
 			}
 		}
 		s.Say("%s %s: %.2f times stock", m.Name, what, statistics.Median(ratios))
@@ -205,13 +205,13 @@ func (v *verifier) speed(ctx context.Context, s *progress.Step, m Model) error {
 	s.Say("%s %s: %.2f times stock", m.Name, what, statistics.Median(ratios))
 
 	stock, tuned, _ = pairs(decode)
-	v.timed(tgOfRead.only(), m.Name, "decode", Measurement{Samples: stock, Note: "stock"})
-	v.timed(tgOfRead.only(), m.Name, "decode", Measurement{Samples: huge, Note: "stock with -lm none and glibc.malloc.hugetlb=1"})
-	v.timed(tgOfRead, m.Name, "decode", Measurement{Samples: tuned})
+	v.timed(tgOfRead.only(), m.Name, "decode", Measurement{Samples: stock, Build: "stock"})
+	v.timed(tgOfRead.only(), m.Name, "decode", Measurement{Samples: huge, Build: "stock", Note: "with -lm none and glibc.malloc.hugetlb=1"})
+	v.timed(tgOfRead, m.Name, "decode", Measurement{Samples: tuned, Build: "tuned"})
 	s.Say("%s decode: %.1f %% of the read loop, stock %.1f %%", m.Name, statistics.Median(tuned), statistics.Median(stock))
 	stock, tuned, _ = pairs(readRates)
-	v.timed(readRate, m.Name, "decode", Measurement{Samples: stock, Note: "beside stock"})
-	v.timed(readRate, m.Name, "decode", Measurement{Samples: tuned, Note: "beside tuned"})
+	v.timed(readRate, m.Name, "decode", Measurement{Samples: stock, Build: "stock"})
+	v.timed(readRate, m.Name, "decode", Measurement{Samples: tuned, Build: "tuned"})
 
 	for _, n := range sequences {
 		what := fmt.Sprintf("tg, %d sequences", n)
@@ -226,8 +226,8 @@ func (v *verifier) speed(ctx context.Context, s *progress.Step, m Model) error {
 
 // rates records the tokens a second of both builds.
 func (v *verifier) rates(model, what string, stock, tuned []float64) {
-	v.timed(tokensPerSecond, model, what, Measurement{Samples: stock, Note: "stock"})
-	v.timed(tokensPerSecond, model, what, Measurement{Samples: tuned, Note: "tuned"})
+	v.timed(tokensPerSecond, model, what, Measurement{Samples: stock, Build: "stock"})
+	v.timed(tokensPerSecond, model, what, Measurement{Samples: tuned, Build: "tuned"})
 }
 
 // matchBench adds the tests of two llama-bench runs to pairs by their names. The runs must have done the same tests.

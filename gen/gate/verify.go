@@ -62,6 +62,7 @@ type verifier struct {
 	stock, tuned program.Build
 	scratch      string                // folder for logits
 	own          map[string]Divergence // of stock from itself, by model path
+	part         string                // being run
 	results      []report.Result
 }
 
@@ -123,6 +124,7 @@ func Verify(ctx context.Context, w workspace.Workspace, log *progress.Log, o Opt
 			if !part.want {
 				continue
 			}
+			v.part = part.name
 			err := log.Step(ctx, part.name, func(ctx context.Context, s *progress.Step) error { return part.run(ctx, s, m) })
 			if err != nil {
 				return report.Report{}, err
@@ -153,5 +155,10 @@ func environment(caller report.Environment) report.Environment {
 
 // judge records what g says of a measurement.
 func (v *verifier) judge(g Gate, model, what string, m Measurement) {
-	v.results = append(v.results, g.Judge(model, what, m))
+	v.record(g.Judge(model, what, m))
+}
+
+func (v *verifier) record(r report.Result) {
+	r.Part = v.part
+	v.results = append(v.results, r)
 }

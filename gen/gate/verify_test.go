@@ -257,7 +257,7 @@ func TestRoofline(t *testing.T) {
 	rate := ops / 0.02525
 	found := 0
 	for _, x := range r.Results {
-		if x.Case != "pp512" || !strings.HasPrefix(x.Note, "tuned") {
+		if x.Case != "pp512" || x.Build != "tuned" {
 			continue
 		}
 		switch x.Quantity {

@@ -19,7 +19,7 @@ import (
 )
 
 // Version is the version of the JSON layout below. It grows when a field changes its meaning or goes away.
-const Version = 1
+const Version = 2
 
 // Report is the content of verify.json.
 type Report struct {
@@ -62,7 +62,9 @@ const (
 
 // Result is one measurement and what became of it.
 type Result struct {
+	Part     string               `json:"part"`               // of the run it belongs to: accuracy, identity, throughput ...
 	Model    string               `json:"model"`              // name of the model it was taken on
+	Build    string               `json:"build,omitempty"`    // whose measurement it is: stock, tuned or a peer; empty for what compares builds
 	Case     string               `json:"case"`               // what ran, such as "prefill 256" or "pp512"
 	Quantity string               `json:"quantity"`           // what was measured, such as "mean KL divergence"
 	Unit     string               `json:"unit,omitempty"`     // empty for a plain number
@@ -182,7 +184,7 @@ func (r Report) Table(w io.Writer) error {
 	fmt.Fprintln(w)
 
 	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(tw, "model\tcase\tquantity\tmeasured\t95 %\tbound\tverdict\t")
+	fmt.Fprintln(tw, "model\tcase\tquantity\tbuild\tmeasured\t95 %\tbound\tverdict\t")
 	gated := 0
 	for _, x := range r.Results {
 		interval, bound := "", ""
@@ -197,7 +199,7 @@ func (r Report) Table(w io.Writer) error {
 		if x.Unit != "" {
 			measured += " " + x.Unit
 		}
-		fmt.Fprintf(tw, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", x.Model, x.Case, x.Quantity, measured, interval, bound, x.Verdict, x.Note)
+		fmt.Fprintf(tw, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", x.Model, x.Case, x.Quantity, x.Build, measured, interval, bound, x.Verdict, x.Note)
 	}
 	if err := tw.Flush(); err != nil {
 		return err

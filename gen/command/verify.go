@@ -58,8 +58,10 @@ func Verify(ctx context.Context, r Run) error {
 		found, err := gate.Verify(ctx, r.Workspace, r.Log, gate.Options{
 			Stock: stock.Bin, Tuned: tuned.Bin, Models: models,
 			AccuracyOnly: accuracyOnly, Threads: threads, Rounds: rounds,
-			VNNIPeak: func() float64 { return roofline.VNNIPeak(threads) },
-			Date:     time.Now().UTC(),
+			Roofline: func(ctx context.Context, count func(int, int, string)) (roofline.Limits, error) {
+				return roofline.Measure(ctx, threads, count)
+			},
+			Date: time.Now().UTC(),
 			Environment: report.Environment{
 				Target:    tuned.Target.Name,
 				Compiler:  tuned.Toolchain.String(),

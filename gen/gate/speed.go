@@ -177,10 +177,7 @@ func (v *verifier) speed(ctx context.Context, s *progress.Step, m Model) error {
 		huge = append(huge, sh.percent)
 	}
 
-	peak := 0.0
-	if v.VNNIPeak != nil {
-		peak = v.VNNIPeak()
-	}
+	peak := v.limits.At(v.Threads).VNNI.Best()
 	for _, n := range prompts {
 		what := fmt.Sprintf("pp%d", n)
 		stock, tuned, ratios := pairs(bench[what])

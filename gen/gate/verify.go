@@ -8,6 +8,7 @@ import (
 	"runtime"
 	"time"
 
+	"github.com/llama-zen-turbo/llama-zen-turbo/avo/roofline"
 	"github.com/llama-zen-turbo/llama-zen-turbo/gen/program"
 	"github.com/llama-zen-turbo/llama-zen-turbo/gen/progress"
 	"github.com/llama-zen-turbo/llama-zen-turbo/gen/report"
@@ -24,9 +25,9 @@ type Options struct {
 	Threads      int  // of every program; 0: one for each CPU
 	Rounds       int  // A B pairs of each speed measurement; 0: 3
 
-	// VNNIPeak measures the int8 operations a second (a multiply and an add are two) that Threads threads reach together.
-	// nil: prefill is reported without its share of it.
-	VNNIPeak func() (opsPerSecond float64)
+	// Roofline measures what this machine can do at best, Threads threads included; count takes its progress. nil: speeds are
+	// reported without their share of it.
+	Roofline func(ctx context.Context, count func(done, total int, doing string)) (roofline.Limits, error)
 
 	Date        time.Time          // of the report
 	Environment report.Environment // what the caller knows of the builds; the machine's part is filled in
@@ -62,6 +63,7 @@ type verifier struct {
 	stock, tuned program.Build
 	scratch      string                // folder for logits
 	own          map[string]Divergence // of stock from itself, by model path
+	limits       roofline.Limits       // of this machine; none before the roofline part
 	part         string                // being run
 	results      []report.Result
 }
@@ -109,6 +111,12 @@ func Verify(ctx context.Context, w workspace.Workspace, log *progress.Log, o Opt
 	}
 	defer os.RemoveAll(v.scratch)
 
+	if o.Roofline != nil && !o.AccuracyOnly {
+		v.part = "roofline"
+		if err := log.Step(ctx, v.part, v.roofline); err != nil {
+			return report.Report{}, err
+		}
+	}
 	for _, m := range o.Models {
 		for _, part := range []struct {
 			name string

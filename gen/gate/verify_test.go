@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/llama-zen-turbo/llama-zen-turbo/avo/roofline"
 	"github.com/llama-zen-turbo/llama-zen-turbo/gen/gguf"
 	"github.com/llama-zen-turbo/llama-zen-turbo/gen/progress"
 	"github.com/llama-zen-turbo/llama-zen-turbo/gen/report"
@@ -177,7 +178,7 @@ func TestSpeedGates(t *testing.T) {
 			"m load mode none load time over stock is 4, not at most 1.5"}},
 		{"fat", []string{"m load mode auto resident memory over stock is 1.05, not at most 1.03"}},
 	} {
-		r, _, err := verify(t, "", c.tuned, model, Options{Threads: 2, Rounds: 3, VNNIPeak: func() float64 { return 1e9 }, vendor: boundVendor})
+		r, _, err := verify(t, "", c.tuned, model, Options{Threads: 2, Rounds: 3, Roofline: fakeRoofline, vendor: boundVendor})
 		if (err == nil) != (c.want == nil) {
 			t.Errorf("%q: %v", c.tuned, err)
 			continue
@@ -245,10 +246,18 @@ func TestSpeedElsewhere(t *testing.T) {
 	}
 }
 
+// fakeRoofline is the limits of a machine that does 1 GOP a second.
+func fakeRoofline(context.Context, func(int, int, string)) (roofline.Limits, error) {
+	return roofline.Limits{Points: []roofline.Point{
+		{Threads: 1, Small: roofline.Rate{9e9, 10e9, 8e9}, VNNI: roofline.Rate{0.5e9, 1e9, 0.75e9}},
+		{Threads: 2, Small: roofline.Rate{19e9, 20e9, 18e9}, VNNI: roofline.Rate{1e9, 2e9, 1.5e9}},
+	}}, nil
+}
+
 // TestRoofline checks the arithmetic rate against the fake's times and the model's shape.
 func TestRoofline(t *testing.T) {
 	r, _, err := verify(t, "", "fast", Model{Name: "m", Path: writeModel(t, true), Speed: true},
-		Options{Threads: 1, Rounds: 2, VNNIPeak: func() float64 { return 1e9 }})
+		Options{Threads: 1, Rounds: 2, Roofline: fakeRoofline})
 	if err != nil {
 		t.Fatal(err)
 	}

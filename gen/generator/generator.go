@@ -20,6 +20,7 @@ import (
 	gemm "github.com/llama-zen-turbo/llama-zen-turbo/avo/gemm/program"
 	"github.com/llama-zen-turbo/llama-zen-turbo/avo/kernel"
 	roofline "github.com/llama-zen-turbo/llama-zen-turbo/avo/roofline/program"
+	sgemm "github.com/llama-zen-turbo/llama-zen-turbo/avo/sgemm/program"
 	"github.com/llama-zen-turbo/llama-zen-turbo/gen/gas"
 )
 
@@ -32,11 +33,13 @@ const (
 type family struct {
 	dir      string
 	programs func() []kernel.Program
+	goOnly   bool // serves the toolchain itself: neither in the catalog nor in llama.cpp
 }
 
 var families = []family{
-	{"avo/gemm", gemm.Programs},
-	{"avo/roofline", roofline.Programs},
+	{dir: "avo/gemm", programs: gemm.Programs},
+	{dir: "avo/roofline", programs: roofline.Programs},
+	{dir: "avo/sgemm", programs: sgemm.Programs, goOnly: true},
 }
 
 func (f family) name() string { return filepath.Base(f.dir) }
@@ -68,6 +71,9 @@ func Go() (map[string][]byte, error) {
 		files[f.dir+"/kernels_amd64.go"] = stubs
 		files[f.dir+"/entries_amd64.s"] = entries(programs)
 		files[f.dir+"/entries_amd64.go"] = table
+		if f.goOnly {
+			continue
+		}
 		for _, p := range programs {
 			all = append(all, p.Info)
 		}
@@ -84,6 +90,9 @@ func Go() (map[string][]byte, error) {
 func GNU() (map[string][]byte, error) {
 	sources := map[string][]byte{}
 	for _, f := range families {
+		if f.goOnly {
+			continue
+		}
 		ir, err := kernel.Compile(f.programs())
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", f.dir, err)

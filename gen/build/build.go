@@ -44,6 +44,7 @@ type Build struct {
 	BLAS      blas.BLAS // none in a stock build
 	Kernels   map[string][]byte
 	Bin       string // folder of the programs
+	Tests     string // folder of upstream's tests, as far as they were built
 }
 
 // header is what templates see.
@@ -56,8 +57,8 @@ type header struct {
 	BLAS     string
 }
 
-// Tuned builds every program for t.
-func Tuned(ctx context.Context, w workspace.Workspace, log *progress.Log, t target.Target) (Build, error) {
+// Tuned builds every program for t, and the named tests of upstream.
+func Tuned(ctx context.Context, w workspace.Workspace, log *progress.Log, t target.Target, tests ...string) (Build, error) {
 	b := Build{Variant: workspace.Variant{Target: t.Name}, Target: t}
 	if err := b.prepare(ctx, w, log); err != nil {
 		return b, err
@@ -76,7 +77,7 @@ func Tuned(ctx context.Context, w workspace.Workspace, log *progress.Log, t targ
 	}
 	cache := b.Toolchain.LlamaCpp(Version)
 	maps.Copy(cache, b.BLAS.CMake)
-	return b, b.compile(ctx, w, log, cache)
+	return b, b.compile(ctx, w, log, cache, append([]string{"all"}, tests...)...)
 }
 
 // Install makes folder hold the build's programs and nothing else.
@@ -176,10 +177,10 @@ func (b *Build) lay(ctx context.Context, w workspace.Workspace, s *progress.Step
 	return err
 }
 
-// compile configures and builds the named programs, or all.
+// compile configures and builds the named programs. "all" is every program but upstream's tests.
 func (b *Build) compile(ctx context.Context, w workspace.Workspace, log *progress.Log, cache map[string]string, programs ...string) error {
 	dir := w.Build(b.Variant)
-	b.Bin = filepath.Join(dir, "bin")
+	b.Bin, b.Tests = filepath.Join(dir, "bin"), filepath.Join(dir, "tests")
 	cache["CMAKE_PROJECT_llama.cpp_INCLUDE"] = filepath.Join(w.Templates(), probe)
 	if err := log.Step(ctx, "configure", func(ctx context.Context, s *progress.Step) error {
 		s.Did("%s build in %s", b.Variant, dir)

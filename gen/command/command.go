@@ -56,8 +56,8 @@ func Build(ctx context.Context, r Run) error {
 	})
 }
 
-// tuned builds the chosen target and says so where it is not the product.
-func (r Run) tuned(ctx context.Context) (build.Build, error) {
+// tuned builds the chosen target, with the named tests of upstream, and says so where it is not the product.
+func (r Run) tuned(ctx context.Context, tests ...string) (build.Build, error) {
 	host := target.Host()
 	t, err := target.Choose(host)
 	if err != nil {
@@ -67,7 +67,7 @@ func (r Run) tuned(ctx context.Context) (build.Build, error) {
 		fmt.Printf("This is no Zen 5 but %s: building the development target %q, which runs here.\n"+
 			"ZT_TARGET=zen5 builds the product, for another machine.\n", host, t.Name)
 	}
-	return build.Tuned(ctx, r.Workspace, r.Log, t)
+	return build.Tuned(ctx, r.Workspace, r.Log, t, tests...)
 }
 
 // Test runs the project's own tests and checks.

@@ -1,4 +1,5 @@
-# Adds zt-probe to a llama.cpp build without touching its sources, so that stock and tuned builds carry the same program:
+# Adds zt-probe, and some of upstream's tests, to a llama.cpp build without touching its sources, so that stock and tuned builds carry the
+# same programs:
 #
 #   cmake ... -DCMAKE_PROJECT_llama.cpp_INCLUDE=<this file>
 #   ninja zt-probe
@@ -21,3 +22,12 @@ if (EXISTS "${CMAKE_SOURCE_DIR}/ggml/src/ggml-cpu/zen5")
     target_compile_options(zt-selftest PRIVATE -Wall -Wextra -Wpedantic -Wshadow)
     set_target_properties(zt-selftest PROPERTIES RUNTIME_OUTPUT_DIRECTORY "${CMAKE_BINARY_DIR}/bin")
 endif()
+
+# Upstream's own tests, of which gates run some. They are built when asked for by name, and away from the programs: what is in bin/ is
+# installed and released.
+foreach (test test-backend-ops test-export-graph-ops test-llama-archs)
+    add_executable(${test} EXCLUDE_FROM_ALL "${CMAKE_SOURCE_DIR}/tests/${test}.cpp")
+    target_link_libraries(${test} PRIVATE llama llama-common)
+    target_compile_features(${test} PRIVATE cxx_std_17)
+    set_target_properties(${test} PROPERTIES RUNTIME_OUTPUT_DIRECTORY "${CMAKE_BINARY_DIR}/tests")
+endforeach()

@@ -2,6 +2,8 @@ package statistics
 
 import (
 	"math"
+	"math/rand/v2"
+	"slices"
 	"testing"
 )
 
@@ -34,6 +36,32 @@ func TestBootstrap(t *testing.T) {
 	}
 	if again := Bootstrap(v); again != got {
 		t.Errorf("the same samples gave %v and %v", got, again)
+	}
+}
+
+// TestBootstrapIsResampling compares the closed form with resampling as such.
+func TestBootstrapIsResampling(t *testing.T) {
+	const resamples = 20000
+	rng := rand.New(rand.NewPCG(1, 2))
+	for n := 1; n <= 14; n++ {
+		ranks := make([]float64, n) // the samples: their ranks
+		for i := range ranks {
+			ranks[i] = float64(i)
+		}
+		lower, upper := make([]float64, resamples), make([]float64, resamples) // middle draws
+		draw := make([]float64, n)
+		for i := range resamples {
+			for j := range draw {
+				draw[j] = float64(rng.IntN(n))
+			}
+			slices.Sort(draw)
+			lower[i], upper[i] = draw[(n-1)/2], draw[n/2]
+		}
+		got := Bootstrap(ranks)
+		want := Interval{Low: Quantile(lower, 0.025), High: Quantile(upper, 0.975)}
+		if got != want {
+			t.Errorf("of %d samples the ranks %v, want %v", n, got, want)
+		}
 	}
 }
 

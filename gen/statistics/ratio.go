@@ -1,0 +1,85 @@
+package statistics
+
+import "math"
+
+// Ratio returns a 95 % confidence interval of the ratio of two speeds, from two or more ratios of measurements taken side by side.
+// same are ratios of measurements of one and the same thing, which would all be 1 without noise; there may be none.
+//
+// The interval covers two others, so that each makes up for what the other takes for granted.
+//
+//   - Bootstrap's, which asks nothing of the noise, and is too narrow for few samples.
+//   - Student's for the mean of the ratios' logarithms, mean +- t(n-1) s / sqrt(n), which holds from two samples on, if the
+//     logarithms scatter normally; for symmetric noise with longer tails it errs on the side of being wide (Benjamini, "Is the
+//     t test really conservative when the parent distribution is long-tailed?", 1983). s is the samples' standard deviation
+//     or the root mean square of the logarithms of same, whichever is larger: samples that agree better than one thing
+//     does with itself do so by luck.
+//
+// A ratio's logarithm scatters symmetrically whatever the noise is, as long as it does not prefer one of the two.
+func Ratio(ratios, same []float64) Interval {
+	b := Bootstrap(ratios)
+	logs := logarithms(ratios)
+	n := float64(len(logs))
+	mean := 0.0
+	for _, x := range logs {
+		mean += x / n
+	}
+	squares := 0.0
+	for _, x := range logs {
+		squares += (x - mean) * (x - mean)
+	}
+	s := max(math.Sqrt(squares/(n-1)), Noise(same))
+	half := Student(1-tail, len(logs)-1) * s / math.Sqrt(n)
+	return Interval{Low: min(b.Low, math.Exp(mean-half)), High: max(b.High, math.Exp(mean+half))}
+}
+
+// Noise is how far ratios of measurements of one thing are from 1: the root mean square of their logarithms, which is nearly that
+// of their relative differences. 0 if there are none.
+func Noise(same []float64) float64 {
+	squares := 0.0
+	for _, x := range logarithms(same) {
+		squares += x * x / float64(len(same))
+	}
+	return math.Sqrt(squares)
+}
+
+func logarithms(values []float64) []float64 {
+	logs := make([]float64, len(values))
+	for i, x := range values {
+		logs[i] = math.Log(x)
+	}
+	return logs
+}
+
+// Student returns the q-quantile (0.5 to 1) of Student's t distribution with whole degrees of freedom, 1 or more, from the closed form
+// of its distribution (Abramowitz and Stegun, 26.7.3 and 26.7.4).
+func Student(q float64, degrees int) float64 {
+	within := func(t float64) float64 { // the chance that |T| <= t
+		angle := math.Atan(t / math.Sqrt(float64(degrees)))
+		sin, cos := math.Sincos(angle)
+		sum, term := 0.0, 1.0
+		first := 2
+		if degrees%2 == 1 {
+			term, first = cos, 3
+		}
+		for i := first; i <= degrees; i += 2 {
+			sum += term
+			term *= cos * cos * float64(i-1) / float64(i)
+		}
+		if degrees%2 == 1 {
+			return 2 / math.Pi * (angle + sin*sum)
+		}
+		return sin * sum
+	}
+	low, high := 0.0, 1.0
+	for within(high) < 2*q-1 {
+		high *= 2
+	}
+	for range 100 {
+		if middle := (low + high) / 2; within(middle) < 2*q-1 {
+			low = middle
+		} else {
+			high = middle
+		}
+	}
+	return high
+}

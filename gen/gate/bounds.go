@@ -96,9 +96,9 @@ const boundVendor = "AuthenticAMD"
 // onHost is g as it counts on a CPU of vendor: a bound on time does on AMD alone, and elsewhere the same quantity is measured and
 // reported. On Intel CVTDQ2PS and ADD issue to the ports of VPDPBUSD, where Zen has others for them, so an exact GEMM has a lower
 // ceiling; and the share of memory's speed that stock leaves is another on every memory controller.
-func (g Gate) onHost(vendor string) (counts Gate, note string) {
+func (g Gate) onHost(vendor string) (counts Gate, ungated string) {
 	if g.Side == "" || vendor == boundVendor {
 		return g, ""
 	}
-	return g.only(), fmt.Sprintf("%s %s on AMD, no bound here", g.Side, report.Number(g.Limit))
+	return g.only(), fmt.Sprintf("%s %s counts on AMD alone", g.Side, report.Number(g.Limit))
 }

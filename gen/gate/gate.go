@@ -25,13 +25,14 @@ type Measurement struct {
 	Value   float64
 	Samples []float64
 	Build   string // whose it is; empty for what compares builds
+	Ungated string // why a bound that it keeps elsewhere does not count here
 	Note    string
 }
 
 // Judge measures m, taken on model in case what, against g. Of several samples not the median must keep the bound but the end
 // of its 95 % interval that is nearer to it, so that luck does not pass. A value that is not a number fails.
 func (g Gate) Judge(model, what string, m Measurement) report.Result {
-	r := report.Result{Model: model, Build: m.Build, Case: what, Quantity: g.Quantity, Unit: g.Unit, Value: m.Value, Verdict: report.Info, Note: m.Note}
+	r := report.Result{Model: model, Build: m.Build, Case: what, Quantity: g.Quantity, Unit: g.Unit, Value: m.Value, Verdict: report.Info, Ungated: m.Ungated, Note: m.Note}
 	low, high := m.Value, m.Value
 	if len(m.Samples) > 0 {
 		interval := statistics.Bootstrap(m.Samples)

@@ -113,14 +113,14 @@ func (v *verifier) identity(ctx context.Context, s *progress.Step, m Model) erro
 				}
 				continue
 			}
-			g, note := identical, ""
+			g, ungated := identical, ""
 			if stock != stockFirst {
-				g, note = identical.only(), join("stock's differ here too", set.broken)
+				g, ungated = identical.only(), join("stock's differ here too", set.broken)
 			} else {
 				checked++
 				kept += 1 - int(count(got != first))
 			}
-			v.judge(g, m.Name, set.name+": "+short(args)+" / "+short(set.runs[0]), Measurement{Value: count(got != first), Note: note})
+			v.judge(g, m.Name, set.name+": "+short(args)+" / "+short(set.runs[0]), Measurement{Value: count(got != first), Ungated: ungated})
 		}
 	}
 	s.Did("%s: %d of stock's %d identities kept", m.Name, kept, checked)

@@ -103,8 +103,8 @@ func TestIdentityIsStocks(t *testing.T) {
 		t.Fatal(err)
 	}
 	i := slices.IndexFunc(r.Results, func(x report.Result) bool { return x.Case == "300 tokens: -t 2 -ub 7 / -t 1" })
-	if i < 0 || r.Results[i].Verdict != report.Info || r.Results[i].Value != 1 || r.Results[i].Note == "" {
-		t.Errorf("results are %+v; want that identity for information, broken, with a note", r.Results)
+	if i < 0 || r.Results[i].Verdict != report.Info || r.Results[i].Value != 1 || r.Results[i].Ungated == "" {
+		t.Errorf("results are %+v; want that identity for information, broken, with the reason", r.Results)
 	}
 }
 
@@ -227,8 +227,8 @@ func TestSpeedElsewhere(t *testing.T) {
 		}
 		if x.Bound != nil {
 			gated++
-			if !strings.Contains(y.Note, "no bound here") {
-				t.Errorf("the note of %s is %q and does not say that it has no bound", y.Name(), y.Note)
+			if want := "counts on AMD alone"; !strings.Contains(y.Ungated, want) {
+				t.Errorf("%s says of its bound %q, not that it %s", y.Name(), y.Ungated, want)
 			}
 		}
 	}

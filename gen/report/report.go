@@ -73,7 +73,8 @@ type Result struct {
 	Samples  []float64            `json:"samples,omitempty"`  // what Value is the median of, in the order taken
 	Bound    *Bound               `json:"bound,omitempty"`    // what Value must keep; nil if nothing
 	Verdict  Verdict              `json:"verdict"`
-	Note     string               `json:"note,omitempty"` // how to read the value
+	Ungated  string               `json:"ungated,omitempty"` // of an info: why a bound that such a value keeps elsewhere does not count here
+	Note     string               `json:"note,omitempty"`    // how to read the value
 }
 
 // Bound limits a value from one side.
@@ -100,6 +101,20 @@ func (r Result) Name() string {
 		}
 	}
 	return strings.Join(parts, " ")
+}
+
+// Gated says whether r had to keep a bound.
+func (r Result) Gated() bool { return r.Verdict != Info }
+
+// Gated returns how many results had to keep a bound.
+func (r Report) Gated() int {
+	n := 0
+	for _, result := range r.Results {
+		if result.Gated() {
+			n++
+		}
+	}
+	return n
 }
 
 // Failed returns the results whose bound was broken.

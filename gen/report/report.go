@@ -137,15 +137,20 @@ func (r Report) Write(dir string) error {
 	if err != nil {
 		return fmt.Errorf("report: %w", err)
 	}
+	return WriteFile(dir, FileName, append(text, '\n'))
+}
+
+// WriteFile writes a file of a report to dir, which it makes where it is missing. The file changes all at once or not at all.
+func WriteFile(dir, name string, text []byte) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return fmt.Errorf("report: %w", err)
 	}
-	f, err := os.CreateTemp(dir, FileName+".*")
+	f, err := os.CreateTemp(dir, name+".*")
 	if err != nil {
 		return fmt.Errorf("report: %w", err)
 	}
 	defer os.Remove(f.Name())
-	_, err = f.Write(append(text, '\n'))
+	_, err = f.Write(text)
 	if err == nil {
 		err = f.Chmod(0o644)
 	}
@@ -153,7 +158,7 @@ func (r Report) Write(dir string) error {
 		err = cerr
 	}
 	if err == nil {
-		err = os.Rename(f.Name(), filepath.Join(dir, FileName))
+		err = os.Rename(f.Name(), filepath.Join(dir, name))
 	}
 	if err != nil {
 		return fmt.Errorf("report: %w", err)

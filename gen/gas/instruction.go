@@ -63,9 +63,6 @@ func (fr *frame) instruction(i *ir.Instruction, labels map[ir.Label]string) (str
 					return "", fmt.Errorf("%s has no embedded broadcast", i.Opcode)
 				}
 				arg += fmt.Sprintf("{1to%d}", op.width/op.elem)
-				if name := "vcvtneps2bf16"; strings.HasPrefix(op.name, name) {
-					op.name = name // {1toN} says the width, and clang takes no letter beside it
-				}
 			}
 		case operand.LabelRef:
 			if arg, ok = labels[ir.Label(o)]; !ok {
@@ -82,6 +79,9 @@ func (fr *frame) instruction(i *ir.Instruction, labels map[ir.Label]string) (str
 		args = append(args, arg)
 	}
 
+	if name := "vcvtneps2bf16"; strings.HasPrefix(op.name, name) && (suffix.broadcast || !memory) {
+		op.name = name // {1toN} or a register says the width, and clang takes no letter beside them
+	}
 	if suffix.broadcast && !memory {
 		return "", errors.New(".BCST without a memory operand")
 	}

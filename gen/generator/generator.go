@@ -22,6 +22,7 @@ import (
 	roofline "github.com/llama-zen-turbo/llama-zen-turbo/avo/roofline/program"
 	sgemm "github.com/llama-zen-turbo/llama-zen-turbo/avo/sgemm/program"
 	"github.com/llama-zen-turbo/llama-zen-turbo/gen/gas"
+	"github.com/llama-zen-turbo/llama-zen-turbo/gen/goasm"
 )
 
 const (
@@ -55,7 +56,7 @@ func Go() (map[string][]byte, error) {
 			return nil, fmt.Errorf("%s: %w", f.dir, err)
 		}
 		cfg := printer.Config{Name: madeBy, Pkg: f.name()}
-		asm, err := printer.NewGoAsm(cfg).Print(ir)
+		asm, err := goasm.Print(ir, cfg)
 		if err != nil {
 			return nil, fmt.Errorf("%s: print Go assembly: %w", f.dir, err)
 		}

@@ -30,6 +30,7 @@ import (
 	"github.com/mmcloughlin/avo/printer"
 
 	"github.com/llama-zen-turbo/llama-zen-turbo/gen/gas"
+	"github.com/llama-zen-turbo/llama-zen-turbo/gen/goasm"
 )
 
 // Go assembles f, on which pass.Compile has run, with Go's assembler and returns each function's instructions. Functions
@@ -37,7 +38,7 @@ import (
 // exec.ErrNotFound.
 func Go(ctx context.Context, f *ir.File) (map[string][]string, error) {
 	f = nosplit(f)
-	text, err := printer.NewGoAsm(printer.Config{Name: "disasm", Pkg: pkg}).Print(f)
+	text, err := goasm.Print(f, printer.Config{Name: "disasm", Pkg: pkg})
 	if err != nil {
 		return nil, err
 	}

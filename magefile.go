@@ -38,6 +38,15 @@ func Generate(ctx context.Context) error { return run(ctx, command.Generate) }
 // Model writes a synthetic GGUF into out/models (ZT_SHAPE=tiny|1b, ZT_TYPE=f16|bf16|f32|q8_0).
 func Model(ctx context.Context) error { return run(ctx, command.Model) }
 
+// Report holds the targets that show the last report again.
+type Report mg.Namespace
+
+// Page writes out/report/index.html again, with the ZT_WATTS and ZT_PRICE_KWH of now.
+func (Report) Page(ctx context.Context) error { return run(ctx, command.ReportPage) }
+
+// Readme writes the measured ratios of the last report into the README.
+func (Report) Readme(ctx context.Context) error { return run(ctx, command.ReportReadme) }
+
 // Clean removes out/. Downloads and compiled objects stay cached.
 func Clean(ctx context.Context) error { return run(ctx, command.Clean) }
 

@@ -37,6 +37,9 @@ func TestBadInput(t *testing.T) {
 		{"a release of the development target", "ZT_TARGET", "bringup", Release, "cannot be released"},
 		{"no number of rounds", "ZT_ROUNDS", "many", Verify, "ZT_ROUNDS=many"},
 		{"no rounds", "ZT_ROUNDS", "0", Verify, "ZT_ROUNDS=0"},
+		{"watts without a price", "ZT_WATTS", "100", Verify, "ZT_PRICE_KWH is not set"},
+		{"no report to show", "ZT_LOG", "0", ReportPage, "`mage verify` writes it"},
+		{"no report to take numbers from", "ZT_LOG", "0", ReportReadme, "`mage verify` writes it"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			r, log := testRun(t)

@@ -34,6 +34,9 @@ func Verify(ctx context.Context, r Run) error {
 			return fmt.Errorf("ZT_ROUNDS=%s is not a number of 1 or more", text)
 		}
 	}
+	if _, _, err := report.PriceOf(os.Getenv); err != nil {
+		return err
+	}
 	return r.locked(func() error {
 		tuned, err := r.tuned(ctx)
 		if err != nil {
@@ -73,7 +76,7 @@ func Verify(ctx context.Context, r Run) error {
 			},
 		})
 		if len(found.Results) > 0 {
-			if tableErr := found.Table(os.Stdout); tableErr != nil {
+			if tableErr := found.Table(os.Stdout, os.Getenv("ZT_LOG") == "1"); tableErr != nil {
 				return errors.Join(err, tableErr)
 			}
 			fmt.Printf("report: %s\n", r.Workspace.Report())

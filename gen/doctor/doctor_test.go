@@ -67,7 +67,7 @@ func TestProductHost(t *testing.T) {
 		"memory 64.0 GiB, 40.0 GiB available",
 		"2 MiB pool 2.0 GiB, 512.0 MiB free",
 		"transparent madvise: used where the pool has no room",
-		"ZT_LOG run 0|1 0 print one line for each decision of the runtime on stderr (set to 1)",
+		"ZT_LOG run 0|1 0 print one line for each decision of the runtime on stderr; mage verify: every result (set to 1)",
 	)
 	for _, s := range switches.All() {
 		if !strings.Contains(got, " "+s.Name+" ") {

@@ -1,18 +1,15 @@
-// Package report is what `mage verify` found, as a file for programs and a table for people.
+// Package report is what `mage verify` found: a file for programs (verify.json, whose layout schema.json describes), a page and
+// a table for people, and a history of earlier runs.
 package report
 
 import (
 	"encoding/json"
 	"fmt"
-	"io"
-	"maps"
 	"math"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/llama-zen-turbo/llama-zen-turbo/gen/statistics"
@@ -128,44 +125,6 @@ func (r Report) Failed() []Result {
 	return failed
 }
 
-// FileName is the name of a report in its folder.
-const FileName = "verify.json"
-
-// Write writes r to FileName in dir, which it makes where it is missing. The file changes all at once or not at all.
-func (r Report) Write(dir string) error {
-	text, err := json.MarshalIndent(r, "", "  ")
-	if err != nil {
-		return fmt.Errorf("report: %w", err)
-	}
-	return WriteFile(dir, FileName, append(text, '\n'))
-}
-
-// WriteFile writes a file of a report to dir, which it makes where it is missing. The file changes all at once or not at all.
-func WriteFile(dir, name string, text []byte) error {
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return fmt.Errorf("report: %w", err)
-	}
-	f, err := os.CreateTemp(dir, name+".*")
-	if err != nil {
-		return fmt.Errorf("report: %w", err)
-	}
-	defer os.Remove(f.Name())
-	_, err = f.Write(text)
-	if err == nil {
-		err = f.Chmod(0o644)
-	}
-	if cerr := f.Close(); err == nil {
-		err = cerr
-	}
-	if err == nil {
-		err = os.Rename(f.Name(), filepath.Join(dir, name))
-	}
-	if err != nil {
-		return fmt.Errorf("report: %w", err)
-	}
-	return nil
-}
-
 // Read reads the report in dir. A report of another Version is an error.
 func Read(dir string) (Report, error) {
 	path := filepath.Join(dir, FileName)
@@ -181,51 +140,6 @@ func Read(dir string) (Report, error) {
 		return Report{}, fmt.Errorf("%s has layout version %d and this program reads %d; run `mage verify` again", path, r.Version, Version)
 	}
 	return r, nil
-}
-
-// Table writes r for a terminal: where it was made, a line per result, and how many gates hold.
-func (r Report) Table(w io.Writer) error {
-	e := r.Environment
-	fmt.Fprintf(w, "%s, %d cores, %d threads used, load average %.1f, Linux %s\n", e.CPU, e.Cores, r.Threads, e.LoadAverage, e.Kernel)
-	for _, line := range []struct{ name, value string }{
-		{"target", e.Target}, {"compiler", e.Compiler}, {"BLAS", e.BLAS},
-		{"huge pages", fmt.Sprintf("transparent: %s, hugetlb: %d of %d free", e.TransparentPages, e.HugePagesFree, e.HugePages)},
-	} {
-		if line.value != "" {
-			fmt.Fprintf(w, "%s: %s\n", line.name, line.value)
-		}
-	}
-	for _, name := range slices.Sorted(maps.Keys(e.Switches)) {
-		fmt.Fprintf(w, "set: %s=%s\n", name, e.Switches[name])
-	}
-	for _, note := range e.Notes {
-		fmt.Fprintln(w, note)
-	}
-	fmt.Fprintln(w)
-
-	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(tw, "model\tcase\tquantity\tbuild\tmeasured\t95 %\tbound\tverdict\t")
-	gated := 0
-	for _, x := range r.Results {
-		interval, bound := "", ""
-		if x.Interval != nil {
-			interval = Number(x.Interval.Low) + " .. " + Number(x.Interval.High)
-		}
-		if x.Bound != nil {
-			gated++
-			bound = string(x.Bound.Side) + " " + Number(x.Bound.Limit)
-		}
-		measured := Number(x.Value)
-		if x.Unit != "" {
-			measured += " " + x.Unit
-		}
-		fmt.Fprintf(tw, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", x.Model, x.Case, x.Quantity, x.Build, measured, interval, bound, x.Verdict, x.Note)
-	}
-	if err := tw.Flush(); err != nil {
-		return err
-	}
-	_, err := fmt.Fprintf(w, "\n%d of %d gates hold\n", gated-len(r.Failed()), gated)
-	return err
 }
 
 // Number prints v with four significant digits, and whole numbers whole.

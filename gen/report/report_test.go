@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -42,9 +43,18 @@ func TestRoundTrip(t *testing.T) {
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("read back\n%+v\nwant\n%+v", got, want)
 	}
-	entries, err := os.ReadDir(dir)
-	if err != nil || len(entries) != 1 {
-		t.Errorf("the folder holds %v (%v), want the report alone", entries, err)
+	var names []string
+	for _, dir := range []string{dir, filepath.Join(dir, HistoryName)} {
+		entries, err := os.ReadDir(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range entries {
+			names = append(names, e.Name())
+		}
+	}
+	if want := []string{"history", "index.html", "verify.json", "20260102T030405Z.json"}; !slices.Equal(names, want) {
+		t.Errorf("the folders hold %q, want %q", names, want)
 	}
 }
 
@@ -68,7 +78,7 @@ func TestReadRefuses(t *testing.T) {
 
 func TestTable(t *testing.T) {
 	var b bytes.Buffer
-	if err := sample().Table(&b); err != nil {
+	if err := sample().Table(&b, true); err != nil {
 		t.Fatal(err)
 	}
 	text := b.String()

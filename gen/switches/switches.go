@@ -23,7 +23,7 @@ type Switch struct {
 
 var table = []Switch{
 	{"ZT_DISABLE", "0|1", "0", "leave every tensor on stock llama.cpp's path", Run},
-	{"ZT_LOG", "0|1", "0", "print one line for each decision of the runtime on stderr", Run},
+	{"ZT_LOG", "0|1", "0", "print one line for each decision of the runtime on stderr; mage verify: every result", Run},
 	{"ZT_HUGEPAGES", "auto|hugetlb|thp|off", "auto", "pages of packed weights: the 2 MiB pool, transparent huge pages, 4 KiB; auto tries them in this order", Run},
 	{"ZT_PREFETCH", "auto|0|1", "auto", "prefetch weights in software where memory is the limit; auto: on Intel, where it won, not on AMD, where it did not", Run},
 	{"ZT_BLAS", "0|1", "0", "let ggml hand large F32 products to BLAS; slower than the kernels for quantized weights", Run},
@@ -40,6 +40,9 @@ var table = []Switch{
 	{"ZT_MODEL", "file.gguf", "synthetic models", "model to verify with", Verify},
 	{"ZT_ACCURACY_ONLY", "0|1", "0", "skip the speed gates", Verify},
 	{"ZT_ROUNDS", "number", "set by the gate", "how often stock and tuned take turns", Verify},
+	{"ZT_WATTS", "watts", "none", "what the machine draws under load, for the cost of a token in the report", Verify},
+	{"ZT_PRICE_KWH", "price", "none", "what a kWh costs, for the same", Verify},
+	{"ZT_CURRENCY", "word", "none", "what that price is counted in", Verify},
 	{"ZT_SHAPE", "tiny|1b", "1b", "shape of the synthetic model", Verify},
 	{"ZT_TYPE", "f16|bf16|f32|q8_0", "q8_0", "weight type of the synthetic model", Verify},
 

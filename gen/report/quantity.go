@@ -1,0 +1,21 @@
+package report
+
+// Quantities that the page, the history and the README table look for by name. Who measures them uses these names; any other
+// quantity is listed in its part's table.
+const (
+	SpeedOverStock   = "speed over stock"           // ratio of t/s, of Build or, where that is empty, of the tuned build; Case is the workload
+	MemoryOverStock  = "resident memory over stock" // ratio of bytes held
+	Speed            = "speed"                      // t/s of Build
+	WeightArithmetic = "weight arithmetic"          // GOP/s of Build: two operations per weight and token
+	Intensity        = "arithmetic intensity"       // op/B: those operations per byte of weights read, weights read once per batch
+	ReadShare        = "share of the read loop"     // % of Build
+	Limit            = "limit"                      // GB/s or GOP/s of the machine; Case is "read, 2 MiB pages, 4 threads" or "VPDPBUSD, 1 thread"
+	MeanKL           = "mean KL divergence"         // nats
+	Noise            = "A/A noise"                  // ratio of two runs of one build to each other, less 1; Case is the workload
+)
+
+// Names of builds in Result.Build that are not those of peers.
+const (
+	Stock = "stock"
+	Tuned = "tuned"
+)

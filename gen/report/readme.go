@@ -1,0 +1,62 @@
+package report
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+)
+
+// Markers around what Readme writes.
+const (
+	readmeBegin = "<!-- ratios: `mage report:readme` writes what follows -->\n"
+	readmeEnd   = "<!-- ratios end -->\n"
+)
+
+// Readme returns text with what is between its markers replaced by the ratios of r.
+func (r Report) Readme(text string) (string, error) {
+	before, rest, ok := strings.Cut(text, readmeBegin)
+	_, after, closed := strings.Cut(rest, readmeEnd)
+	if !ok || !closed {
+		return "", fmt.Errorf("the lines %q and %q are not in it", strings.TrimSpace(readmeBegin), strings.TrimSpace(readmeEnd))
+	}
+	table, err := r.markdown()
+	return before + readmeBegin + table + readmeEnd + after, err
+}
+
+// markdown is where and how r was measured, and its ratios to stock.
+func (r Report) markdown() (string, error) {
+	p := page{Report: r}
+	speeds := p.ours(SpeedOverStock)
+	if len(speeds) == 0 {
+		return "", errors.New("the report has no speed: the run was of accuracy alone")
+	}
+	e := r.Environment
+	var b strings.Builder
+	fmt.Fprintf(&b, "`mage verify` of %s on %s, %d cores, %d threads; target `%s`, %s; stock and tuned from the same pin, compiler and\n"+
+		"flags, in turn, %d rounds, medians with a 95 %% interval.\n\n", r.Date.UTC().Format("2006-01-02"), e.CPU, e.Cores, r.Threads, e.Target, e.Compiler, r.Rounds)
+	b.WriteString("| model | workload | tuned / stock | 95 % interval |\n|---|---|---|---|\n")
+	for _, x := range append(speeds, p.ours(MemoryOverStock)...) {
+		what := Workload(x.Case)
+		if x.Quantity == MemoryOverStock {
+			what = "resident memory, " + x.Case
+		}
+		between := ""
+		if x.Interval != nil {
+			between = fixed(x.Interval.Low) + " .. " + fixed(x.Interval.High)
+		}
+		fmt.Fprintf(&b, "| %s | %s | %s | %s |\n", cell(x.Model), cell(what), fixed(x.Value), between)
+	}
+	shares := p.ofBuilds(func(x Result) bool { return x.Quantity == ReadShare })
+	if shares != nil {
+		b.WriteString("\n")
+		for _, row := range shares.Rows {
+			if stock, tuned := row.Cells[0], row.Cells[1]; stock != nil && tuned != nil {
+				fmt.Fprintf(&b, "%s, %s: %s %% of a plain read loop, stock %s %%.\n", cell(row.Model), cell(Workload(row.Case)), fixed(tuned.Value), fixed(stock.Value))
+			}
+		}
+	}
+	return b.String(), nil
+}
+
+// cell is s in a table of Markdown.
+func cell(s string) string { return strings.NewReplacer("|", `\|`, "\n", " ", "<", "&lt;").Replace(s) }

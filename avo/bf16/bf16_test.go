@@ -111,17 +111,15 @@ func TestArithmetic(t *testing.T) {
 	sums, halves := make([]uint32, 16), make([]uint16, 48)
 	to := checker.AtEnd[uint16](t, "to", 32+48, 32)
 	rng := checker.Rand(t)
-	// word returns random bits, half of the time with exponents that make sums of like sizes.
-	word := func() uint32 {
-		w := rng.Uint32()
-		if rng.IntN(2) == 0 {
-			w = w&0x83ff83ff | 0x3c003c00
-		}
-		return w
-	}
 	for range 20_000 {
 		for i := range 16 {
-			a[i], b[i], acc[i] = word(), word(), word()
+			a[i], b[i], acc[i] = rng.Uint32(), rng.Uint32(), rng.Uint32()
+			switch rng.IntN(3) {
+			case 0: // products and sums of like sizes
+				a[i], b[i], acc[i] = a[i]&0x83ff83ff|0x3c003c00, b[i]&0x83ff83ff|0x3c003c00, acc[i]&0x83ffffff|0x3c000000
+			case 1: // around the smallest normal number
+				a[i], b[i], acc[i] = a[i]&0x81ff81ff|0x20002000, b[i]&0x81ff81ff|0x1f001f00, acc[i]&0x81ffffff
+			}
 		}
 		fn.Call(t, a, b, acc, to)
 		for i := range 16 {
@@ -153,24 +151,15 @@ func flushed(bits uint32) float64 {
 	return float64(math.Float32frombits(bits))
 }
 
-// fma returns the float32 of x*y+acc, x and y being bfloat16. Their product is exact in float64; the sum is rounded there to odd,
-// which keeps the second rounding, to float32, from seeing a tie where there is none.
+// fma returns the float32 of x*y+acc, x and y being bfloat16. The product, 16 bits wide, is exact in float64, and so is the sum
+// wherever the bits that float64 drops could tip the rounding to float32.
 func fma(x, y, acc uint32) uint32 {
-	p, q := flushed(x<<16)*flushed(y<<16), flushed(acc)
-	s := p + q
-	if big, small := p, q; !math.IsInf(s, 0) && !math.IsNaN(s) {
-		if math.Abs(p) < math.Abs(q) {
-			big, small = q, p
-		}
-		if lost := small - (s - big); lost != 0 && math.Float64bits(s)&1 == 0 {
-			s = math.Nextafter(s, math.Inf(int(math.Copysign(1, lost))))
-		}
+	sum := flushed(x<<16)*flushed(y<<16) + flushed(acc)
+	bits := math.Float32bits(float32(sum))
+	if bits&0x7f800000 == 0 {
+		bits &= 0x80000000
 	}
-	r := math.Float32bits(float32(s))
-	if math.Abs(s) < 0x1p-126 && r&0x7fffffff < 0x00800000 {
-		r &= 0x80000000
-	}
-	return r
+	return bits
 }
 
 // round returns a float32 as bfloat16.

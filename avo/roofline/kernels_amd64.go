@@ -15,6 +15,29 @@ func zt_read_512(p *byte, chunks int64)
 // zt_peak_vpdpbusd_512 issues independent 512-bit VPDPBUSD as fast as the CPU takes them.
 //
 //   - rounds: rounds of program.PeakChains instructions, at least 1
+//   - a: 64 unsigned bytes
+//   - b: 64 signed bytes
+//   - sum: 16 int32: what the instructions add up to
 //
 //go:noescape
-func zt_peak_vpdpbusd_512(rounds int64)
+func zt_peak_vpdpbusd_512(rounds int64, a *byte, b *byte, sum *byte)
+
+// zt_peak_vfmadd_512 issues independent 512-bit VFMADD as fast as the CPU takes them.
+//
+//   - rounds: rounds of program.PeakChains instructions, at least 1
+//   - a: 16 float32
+//   - b: 16 float32
+//   - sum: 16 float32: what the instructions add up to
+//
+//go:noescape
+func zt_peak_vfmadd_512(rounds int64, a *float32, b *float32, sum *float32)
+
+// zt_peak_vdpbf16ps_512 issues independent 512-bit VDPBF16PS as fast as the CPU takes them.
+//
+//   - rounds: rounds of program.PeakChains instructions, at least 1
+//   - a: 32 bfloat16
+//   - b: 32 bfloat16
+//   - sum: 16 float32: what the instructions add up to
+//
+//go:noescape
+func zt_peak_vdpbf16ps_512(rounds int64, a *byte, b *byte, sum *float32)

@@ -1,0 +1,264 @@
+package throughput
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"github.com/llama-zen-turbo/llama-zen-turbo/gen/program"
+)
+
+// Case is one workload. Its name is what Series find its speed under, in tokens a second.
+type Case struct {
+	Name      string
+	Prompt    int // tokens computed in batches
+	Steps     int // tokens of each sequence generated one by one
+	Sequences int // generated at once
+	Depth     int // tokens of context there from the start
+}
+
+// Tokens is what its speed counts.
+func (c Case) Tokens() int { return c.Prompt + c.Steps*c.Sequences }
+
+// The workloads. Peers can only do those of llama-bench and llama-batched-bench; what those of zt-probe stand for is
+// measured once more with llama-bench where there are peers.
+var (
+	prompts    = []Case{{Name: "pp128", Prompt: 128}, {Name: "pp512", Prompt: 512}}
+	longPrompt = Case{Name: "pp2048", Prompt: 2048}
+	generation = Case{Name: "tg128", Steps: 128, Sequences: 1}
+	parallel   = []Case{
+		{Name: "tg, 2 sequences", Steps: parallelSteps, Sequences: 2},
+		{Name: "tg, 4 sequences", Steps: parallelSteps, Sequences: 4},
+		{Name: "tg, 8 sequences", Steps: parallelSteps, Sequences: 8},
+	}
+	deep = Case{Name: "tg128 at depth 4096", Steps: 128, Sequences: 1, Depth: 4096}
+
+	deepPeers  = Case{Name: "tg128 at depth 4096, llama-bench", Steps: 128, Sequences: 1, Depth: 4096}
+	mixedPeers = Case{Name: "pp512+tg128", Prompt: 512, Steps: 128, Sequences: 1}
+)
+
+const (
+	parallelPrompt = 8  // tokens of each sequence's prompt, which is not timed
+	parallelSteps  = 32 // tokens generated of each
+	coldPrompt     = 16 // tokens of the prompt that finds cold code and caches
+)
+
+// chat is a conversation: a system prompt with a first question, a short one, a paste of a page, a short one again. Prompts
+// are three quarters of the tokens and, on a machine whose decode is four or more times slower than prefill, replies most of the time.
+var chat = conversation{{192, 24}, {24, 32}, {96, 16}, {16, 32}}
+
+type conversation []struct{ prompt, reply int }
+
+// String is the conversation as zt-probe's --turns wants it.
+func (c conversation) String() string {
+	var turns []string
+	for _, t := range c {
+		turns = append(turns, fmt.Sprintf("%d+%d", t.prompt, t.reply))
+	}
+	return strings.Join(turns, ",")
+}
+
+// workload sums the conversation up.
+func (c conversation) workload() Case {
+	sum := Case{Name: "chat", Sequences: 1}
+	for _, t := range c {
+		sum.Prompt += t.prompt
+		sum.Steps += t.reply
+	}
+	return sum
+}
+
+// What tests find beside speeds.
+const (
+	// ContextBytes is the size of the context that a deep generation starts from, and reads for every token.
+	ContextBytes = "context bytes"
+)
+
+// Setup is what the workloads run on.
+type Setup struct {
+	Stock, Tuned program.Build
+	Peers        []program.Build
+	Model        string // path of the GGUF
+	Threads      int
+	Scratch      string // folder for a file as large as the context of the deep generation
+	// Pace is the tokens a second of a prompt by Stock, roughly. On fast machines short tests are repeated.
+	Pace float64
+}
+
+// MeasurePace measures Setup.Pace.
+func (s Setup) MeasurePace(ctx context.Context) (float64, error) {
+	found, err := s.bench(s.Stock, standard, prompts[:1], nil).Measure(ctx)
+	return found[prompts[0].Name], err
+}
+
+// repetitions is how often a prompt of that many tokens is repeated so that its samples last a second together.
+func (s Setup) repetitions(tokens int) int {
+	return int(min(20, max(1, math.Ceil(s.Pace/float64(tokens)))))
+}
+
+// Tests returns all workloads as tests with stock in front, tuned next, then the peers. Only what peers' llama-bench says of its options is
+// run here.
+func (s Setup) Tests(ctx context.Context) []Test {
+	dialects := make([]dialect, len(s.Peers))
+	for i, p := range s.Peers {
+		dialects[i] = learn(ctx, p)
+	}
+	own := []program.Build{s.Stock, s.Tuned}
+	// everybody makes a test of what each build does.
+	everybody := func(name string, cases []Case, subject func(program.Build, dialect) Subject) Test {
+		t := Test{Name: name, Cases: cases}
+		for _, b := range own {
+			t.Subjects = append(t.Subjects, subject(b, standard))
+		}
+		for i, p := range s.Peers {
+			peer := subject(p, dialects[i])
+			peer.Peer = true
+			t.Subjects = append(t.Subjects, peer)
+		}
+		return t
+	}
+
+	short := everybody("short prompts", prompts, func(b program.Build, d dialect) Subject {
+		return s.bench(b, d, prompts, []string{"-r", strconv.Itoa(s.repetitions(prompts[1].Prompt))})
+	})
+	// llama-bench's own warm-up is a whole prompt, which costs as much as what it warms up for.
+	long := everybody("long prompt", []Case{longPrompt}, func(b program.Build, d dialect) Subject {
+		cases := []Case{{Prompt: coldPrompt}, longPrompt}
+		return s.bench(b, d, cases, append([]string{"-r", strconv.Itoa(s.repetitions(longPrompt.Prompt))}, d.noWarmup...))
+	})
+	single := everybody("generation", []Case{generation}, func(b program.Build, d dialect) Subject {
+		return s.bench(b, d, []Case{generation}, nil)
+	})
+	several := everybody("parallel sequences", parallel, func(b program.Build, _ dialect) Subject { return s.batched(b) })
+
+	state := filepath.Join(s.Scratch, "context")
+	talk := Test{Name: "chat", Cases: []Case{chat.workload()}}
+	far := Test{Name: "deep generation", Cases: []Case{deep}, Prepare: func(ctx context.Context) error {
+		// By the tuned build, because it is faster. Which one does not matter to speeds.
+		_, err := s.probe(s.Tuned, Case{Name: "context", Steps: 1, Depth: deep.Depth, Sequences: 1}, "0+1", state).Measure(ctx)
+		return err
+	}}
+	for _, b := range own {
+		talk.Subjects = append(talk.Subjects, s.probe(b, talk.Cases[0], chat.String(), ""))
+		far.Subjects = append(far.Subjects, s.probe(b, deep, fmt.Sprintf("0+%d", deep.Steps), state))
+	}
+	tests := []Test{short, single, several, talk, far, long}
+	if len(s.Peers) > 0 {
+		tests = append(tests,
+			everybody("prompt and generation", []Case{mixedPeers}, func(b program.Build, d dialect) Subject {
+				return s.bench(b, d, []Case{mixedPeers}, nil)
+			}),
+			everybody("deep generation, llama-bench", []Case{deepPeers}, func(b program.Build, d dialect) Subject {
+				return s.bench(b, d, []Case{deepPeers}, nil)
+			}))
+	}
+	return tests
+}
+
+// bench is a call of llama-bench that measures cases. Only those with a name are reported. Cases of one call are all prompts, or one.
+func (s Setup) bench(b program.Build, d dialect, cases []Case, more []string) Subject {
+	return Subject{Name: b.Name, Measure: func(ctx context.Context) (map[string]float64, error) {
+		if d.why != "" {
+			return nil, fmt.Errorf("%s", d.why)
+		}
+		args := []string{"-m", s.Model, "-t", strconv.Itoa(s.Threads), "-o", "json"}
+		switch c := cases[0]; {
+		case c.Prompt > 0 && c.Steps > 0:
+			args = append(args, "-p", "0", "-n", "0", "-pg", fmt.Sprintf("%d,%d", c.Prompt, c.Steps))
+		case c.Steps > 0:
+			args = append(args, "-p", "0", "-n", strconv.Itoa(c.Steps))
+		default:
+			var lengths []string
+			for _, c := range cases {
+				lengths = append(lengths, strconv.Itoa(c.Prompt))
+			}
+			args = append(args, "-p", strings.Join(lengths, ","), "-n", "0")
+		}
+		if depth := cases[0].Depth; depth > 0 {
+			if !d.depth {
+				return nil, fmt.Errorf("its llama-bench has no -d")
+			}
+			args = append(args, "-d", strconv.Itoa(depth))
+		}
+		if more == nil {
+			more = []string{"-r", "1"}
+		}
+		stdout, _, err := b.Output(ctx, "llama-bench", append(args, more...)...)
+		if err != nil {
+			return nil, err
+		}
+		tests, err := parseBench(stdout)
+		if err != nil {
+			return nil, fmt.Errorf("%s llama-bench: %w", b.Name, err)
+		}
+		found := map[string]float64{}
+		for _, c := range cases {
+			rate, err := tests.rate(c)
+			if err != nil {
+				return nil, fmt.Errorf("%s llama-bench: %w", b.Name, err)
+			}
+			if c.Name != "" {
+				found[c.Name] = rate
+			}
+		}
+		return found, nil
+	}}
+}
+
+// batched is a call of llama-batched-bench that measures parallel.
+func (s Setup) batched(b program.Build) Subject {
+	return Subject{Name: b.Name, Measure: func(ctx context.Context) (map[string]float64, error) {
+		var sequences []string
+		most := 0
+		for _, c := range parallel {
+			sequences = append(sequences, strconv.Itoa(c.Sequences))
+			most = max(most, c.Sequences)
+		}
+		stdout, _, err := b.Output(ctx, "llama-batched-bench", "-m", s.Model, "-t", strconv.Itoa(s.Threads),
+			"-npp", strconv.Itoa(parallelPrompt), "-ntg", strconv.Itoa(parallelSteps), "-npl", strings.Join(sequences, ","),
+			"-c", strconv.Itoa(most*(parallelPrompt+parallelSteps)))
+		if err != nil {
+			return nil, err
+		}
+		rates := parseBatched(stdout)
+		found := map[string]float64{}
+		for _, c := range parallel {
+			rate, ok := rates[c.Sequences]
+			if !ok {
+				return nil, fmt.Errorf("%s llama-batched-bench printed no result for %d sequences", b.Name, c.Sequences)
+			}
+			found[c.Name] = rate
+		}
+		return found, nil
+	}}
+}
+
+// probe is a call of zt-probe chat that measures c as turns. The context of c's depth is kept in the file state.
+func (s Setup) probe(b program.Build, c Case, turns, state string) Subject {
+	return Subject{Name: b.Name, Measure: func(ctx context.Context) (map[string]float64, error) {
+		args := []string{"chat", "-m", s.Model, "-t", strconv.Itoa(s.Threads), "--turns", turns}
+		if c.Depth > 0 {
+			args = append(args, "--depth", strconv.Itoa(c.Depth), "--state", state)
+		}
+		lines, err := program.Run[chatLine](ctx, b, "zt-probe", args...)
+		if err != nil {
+			return nil, err
+		}
+		tokens, ns := 0, 0.0
+		for _, l := range lines[1:] {
+			tokens += l.Prompt + l.Reply
+			ns += l.PromptNS + l.ReplyNS
+		}
+		if tokens != c.Tokens() || ns <= 0 {
+			return nil, fmt.Errorf("%s zt-probe chat timed %d tokens in %v ns, not %d tokens", b.Name, tokens, ns, c.Tokens())
+		}
+		found := map[string]float64{c.Name: float64(tokens) * 1e9 / ns}
+		if c.Depth > 0 {
+			found[ContextBytes] = lines[0].DepthBytes
+		}
+		return found, nil
+	}}
+}

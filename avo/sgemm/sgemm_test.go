@@ -2,11 +2,14 @@ package sgemm
 
 import (
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"github.com/klauspost/cpuid/v2"
 
+	"github.com/llama-zen-turbo/llama-zen-turbo/avo/checker"
 	"github.com/llama-zen-turbo/llama-zen-turbo/avo/gemm"
+	"github.com/llama-zen-turbo/llama-zen-turbo/avo/sgemm/program"
 )
 
 func random(r *rand.Rand, n int) []float32 {
@@ -47,6 +50,36 @@ func TestAddProduct(t *testing.T) {
 				if x != want[i] {
 					t.Fatalf("k %d, turned %v: element %d is %v, want %v", k, turned, i, x, want[i])
 				}
+			}
+		}
+	}
+}
+
+// TestKernel calls the kernel as a strange caller would, with its operands against guard pages: it must read no byte of a panel or row
+// too many and keep what lies between the rows of the tile.
+func TestKernel(t *testing.T) {
+	fn := checker.ABI0(program.Name, Entries()[program.Name], 0)
+	for _, k := range []int{1, 2, 17} {
+		for _, gap := range []int{0, 5} {
+			r := checker.Rand(t)
+			row, next := k+gap, ColStep+gap
+			a := checker.AtEnd[float32](t, "a", (RowStep-1)*row+k, 4)
+			b := checker.AtEnd[float32](t, "b", k*ColStep, 64)
+			c := checker.AtEnd[float32](t, "c", (RowStep-1)*next+ColStep, 4)
+			for _, x := range [][]float32{a, b, c} {
+				copy(x, random(r, len(x)))
+			}
+			want := slices.Clone(c)
+			for i := range RowStep {
+				for j := range ColStep {
+					for l := range k {
+						want[i*next+j] = gemm.FMA(a[i*row+l], b[l*ColStep+j], want[i*next+j])
+					}
+				}
+			}
+			fn.Call(t, a, 4*row, 4, b, k, c, 4*next)
+			if !slices.Equal(c, want) {
+				t.Errorf("k %d, gap %d: %v, want %v", k, gap, c, want)
 			}
 		}
 	}

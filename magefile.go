@@ -26,6 +26,9 @@ func Test(ctx context.Context) error { return run(ctx, command.Test) }
 // Verify compares the tuned build with stock: accuracy, then speed; writes out/report (ZT_ACCURACY_ONLY=1 skips speed).
 func Verify(ctx context.Context) error { return run(ctx, command.Verify) }
 
+// Roofline measures what this machine can do at best: bytes read, int8, float32 and bfloat16 arithmetic, by threads.
+func Roofline(ctx context.Context) error { return run(ctx, command.Roofline) }
+
 // Release packages the verified zen5 build into out/dist.
 func Release(ctx context.Context) error { return run(ctx, command.Release) }
 

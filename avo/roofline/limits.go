@@ -1,6 +1,13 @@
 package roofline
 
-import "slices"
+import (
+	"fmt"
+	"io"
+	"slices"
+	"text/tabwriter"
+
+	"github.com/llama-zen-turbo/llama-zen-turbo/gen/statistics"
+)
 
 // Limits is what a machine can do at best: what its speeds are held against.
 type Limits struct {
@@ -41,4 +48,34 @@ func (l Limits) At(threads int) Point {
 		}
 	}
 	return Point{Threads: threads}
+}
+
+// Table writes l for a terminal: the best and the median of each measurement, then the notes.
+func (l Limits) Table(w io.Writer) error {
+	tw := tabwriter.NewWriter(w, 0, 0, 3, ' ', tabwriter.AlignRight)
+	fmt.Fprintln(tw, "threads\tread, 4 KiB pages\tread, 2 MiB pages\tint8\tfloat32\tbfloat16\t")
+	fmt.Fprintln(tw, "\tGB/s\tGB/s\tVPDPBUSD, GOP/s\tVFMADD231PS, GOP/s\tVDPBF16PS, GOP/s\t")
+	for _, p := range l.Points {
+		fmt.Fprintf(tw, "%d\t", p.Threads)
+		for i, r := range []Rate{p.Small, p.Huge, p.VNNI, p.FMA, p.BF16} {
+			digits := 0
+			if i < 2 {
+				digits = 1
+			}
+			if r == nil {
+				fmt.Fprint(tw, "none\t")
+			} else {
+				fmt.Fprintf(tw, "%.*f (%.*f)\t", digits, r.Best()/1e9, digits, statistics.Median(r)/1e9)
+			}
+		}
+		fmt.Fprintln(tw)
+	}
+	if err := tw.Flush(); err != nil {
+		return err
+	}
+	fmt.Fprintf(w, "\nThe best of up to %d measurements, their median in brackets. A sweep reads %d MiB; a multiplication and an addition are two operations.\n", maxSamples, l.Buffer>>20)
+	for _, note := range l.Notes {
+		fmt.Fprintln(w, note)
+	}
+	return nil
 }

@@ -262,3 +262,26 @@ func TestLimits(t *testing.T) {
 		t.Errorf("limits of a number that was not measured: %+v", got)
 	}
 }
+
+func TestTable(t *testing.T) {
+	l := Limits{Buffer: 1 << 30, Notes: []string{"a note"}, Points: []Point{
+		{Threads: 1, Small: Rate{10.04e9, 12e9, 11e9}, Huge: Rate{13e9}, VNNI: Rate{400e9, 456e9, 300e9}, FMA: Rate{114.4e9}, BF16: Rate{228e9}},
+		{Threads: 16, Small: Rate{20e9}, VNNI: Rate{7000e9}, FMA: Rate{1800e9}},
+	}}
+	var b strings.Builder
+	if err := l.Table(&b); err != nil {
+		t.Fatal(err)
+	}
+	want := `
+   threads   read, 4 KiB pages   read, 2 MiB pages              int8              float32           bfloat16
+                          GB/s                GB/s   VPDPBUSD, GOP/s   VFMADD231PS, GOP/s   VDPBF16PS, GOP/s
+         1         12.0 (11.0)         13.0 (13.0)         456 (400)            114 (114)          228 (228)
+        16         20.0 (20.0)                none       7000 (7000)          1800 (1800)               none
+
+The best of up to 7 measurements, their median in brackets. A sweep reads 1024 MiB; a multiplication and an addition are two operations.
+a note
+`
+	if got := "\n" + b.String(); got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+}

@@ -80,8 +80,8 @@ var (
 		"packed weights replace the plain ones; tied embeddings are held once"}
 
 	// Reported beside the gates.
-	readLimit       = Gate{Quantity: "limit", Unit: "GB/s"}
-	opsLimit        = Gate{Quantity: "limit", Unit: "GOP/s"}
+	readLimit       = Gate{Quantity: report.Limit, Unit: "GB/s"}
+	opsLimit        = Gate{Quantity: report.Limit, Unit: "GOP/s"}
 	tokensPerSecond = Gate{Quantity: "speed", Unit: "t/s"}
 	opsPerSecond    = Gate{Quantity: "weight arithmetic", Unit: "GOP/s"}
 	ofVNNIPeak      = Gate{Quantity: "share of VNNI peak", Unit: "%"}

@@ -3,6 +3,7 @@ package gate
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/llama-zen-turbo/llama-zen-turbo/avo/roofline"
 	"github.com/llama-zen-turbo/llama-zen-turbo/gen/progress"
@@ -15,6 +16,7 @@ func (v *verifier) roofline(ctx context.Context, s *progress.Step) error {
 		return err
 	}
 	v.limits = limits
+	v.Environment.Notes = slices.Concat(v.Environment.Notes, limits.Notes)
 	for _, p := range limits.Points {
 		threads := fmt.Sprintf("%d threads", p.Threads)
 		if p.Threads == 1 {

@@ -144,7 +144,7 @@ func Verify(ctx context.Context, w workspace.Workspace, log *progress.Log, o Opt
 	}
 
 	r := report.Report{
-		Version: report.Version, Date: o.Date, Environment: o.Environment,
+		Version: report.Version, Date: o.Date, Environment: v.Environment,
 		Threads: v.Threads, Rounds: v.Rounds, AccuracyOnly: o.AccuracyOnly, Results: v.results,
 	}
 	if err := r.Write(w.Report()); err != nil {

@@ -2,8 +2,10 @@ package statistics
 
 import "math"
 
-// Ratio returns a 95 % confidence interval of the ratio of two speeds, from two or more ratios of measurements taken side by side.
-// same are ratios of measurements of one and the same thing, which would all be 1 without noise; there may be none.
+// Ratio returns a 95 % confidence interval of the ratio of two speeds, from ratios of measurements taken side by side. same are
+// ratios of measurements of one and the same thing, which would all be 1 without noise; there may be none. It serves as well for any
+// other positive quantity whose noise is a share of it. A single sample is its own interval: one says nothing of how
+// far it can be trusted.
 //
 // The interval covers two others, so that each makes up for what the other takes for granted.
 //
@@ -17,6 +19,9 @@ import "math"
 // A ratio's logarithm scatters symmetrically whatever the noise is, as long as it does not prefer one of the two.
 func Ratio(ratios, same []float64) Interval {
 	b := Bootstrap(ratios)
+	if len(ratios) == 1 {
+		return b
+	}
 	logs := logarithms(ratios)
 	n := float64(len(logs))
 	mean := 0.0

@@ -1,8 +1,6 @@
 package gate
 
 import (
-	"fmt"
-
 	"github.com/llama-zen-turbo/llama-zen-turbo/gen/report"
 )
 
@@ -60,7 +58,7 @@ var (
 const minAgreement = 128
 
 // The speed and memory bounds are what a throwaway integration of the kernels reached on two cores of a Zen 4 with the 1B
-// shape and Q8_0. Those on time hold on hosts of boundVendor, and onHost says what becomes of them elsewhere; the one on memory
+// shape and Q8_0. Those on time hold on hosts of boundVendor, and ungated says what becomes of them elsewhere; the one on memory
 // holds everywhere, since no CPU makes a build hold its weights twice.
 var (
 	ppSpeed = Gate{"speed over stock", "x", report.AtLeast, 3.0,
@@ -93,12 +91,12 @@ var (
 // boundVendor is the CPUID vendor of the hosts that the speed bounds were agreed for.
 const boundVendor = "AuthenticAMD"
 
-// onHost is g as it counts on a CPU of vendor: a bound on time does on AMD alone, and elsewhere the same quantity is measured and
-// reported. On Intel CVTDQ2PS and ADD issue to the ports of VPDPBUSD, where Zen has others for them, so an exact GEMM has a lower
+// ungated says why a bound on time does not count on a CPU of vendor, "" where it does: on AMD. Elsewhere the same quantity is
+// measured and reported. On Intel CVTDQ2PS and ADD issue to the ports of VPDPBUSD, where Zen has others for them, so an exact GEMM has a lower
 // ceiling; and the share of memory's speed that stock leaves is another on every memory controller.
-func (g Gate) onHost(vendor string) (counts Gate, ungated string) {
+func (g Gate) ungated(vendor string) string {
 	if g.Side == "" || vendor == boundVendor {
-		return g, ""
+		return ""
 	}
-	return g.only(), fmt.Sprintf("%s %s counts on AMD alone", g.Side, report.Number(g.Limit))
+	return "the bound was agreed for AMD"
 }

@@ -284,9 +284,12 @@ func TestVerified(t *testing.T) {
 		change func(*report.Report)
 		reason string // "" for verified
 	}{
-		"passing":       {func(r *report.Report) {}, ""},
-		"failing":       {func(r *report.Report) { r.Results[0].Verdict = report.Fail }, "1b pp512 speed over stock"},
-		"undecided":     {func(r *report.Report) { r.Results[0].Verdict = report.Info }, "1b pp512 speed over stock"},
+		"passing":   {func(r *report.Report) {}, ""},
+		"failing":   {func(r *report.Report) { r.Results[0].Verdict = report.Fail }, "1b pp512 speed over stock"},
+		"undecided": {func(r *report.Report) { r.Results[0].Verdict = report.Info }, "1b pp512 speed over stock"},
+		"a bound of another CPU's": {func(r *report.Report) {
+			r.Results = append(r.Results, report.Result{Quantity: "speed", Bound: &report.Bound{Side: report.AtLeast}, Verdict: report.Info, Ungated: "because"})
+		}, ""},
 		"no gates":      {func(r *report.Report) { r.Results = r.Results[1:] }, "no gate"},
 		"accuracy only": {func(r *report.Report) { r.AccuracyOnly = true }, "only the accuracy gates"},
 		"zen 4": {func(r *report.Report) { r.Environment.CPU = "AMD EPYC 9654 (AuthenticAMD family 19h model 11h)" },

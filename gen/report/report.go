@@ -70,7 +70,7 @@ type Result struct {
 	Samples  []float64            `json:"samples,omitempty"`  // what Value is the median of, in the order taken
 	Bound    *Bound               `json:"bound,omitempty"`    // what Value must keep; nil if nothing
 	Verdict  Verdict              `json:"verdict"`
-	Ungated  string               `json:"ungated,omitempty"` // of an info: why a bound that such a value keeps elsewhere does not count here
+	Ungated  string               `json:"ungated,omitempty"` // why Bound does not count here; empty where it does
 	Note     string               `json:"note,omitempty"`    // how to read the value
 }
 

@@ -33,10 +33,7 @@ type Tokenizer struct {
 // Train returns a tokenizer with size tokens, at least 257, made from text: starting from bytes, the pair of tokens that is most frequent
 // within the words of text becomes a new token, the pair of lowest tokens among equals. There are fewer tokens if no pair occurs twice.
 func Train(text string, size int) *Tokenizer {
-	t := &Tokenizer{tokens: []string{""}, rank: map[[2]int32]int{}}
-	for b := range 256 {
-		t.tokens = append(t.tokens, string([]byte{byte(b)}))
-	}
+	t := alphabet()
 	if size < firstMade {
 		panic(fmt.Sprintf("bpe: %d tokens do not hold all bytes", size))
 	}
@@ -76,14 +73,28 @@ func Train(text string, size int) *Tokenizer {
 		}
 		pair := [2]int32{int32(best / size), int32(best % size)}
 		id := int32(len(t.tokens))
-		t.tokens = append(t.tokens, t.tokens[pair[0]]+t.tokens[pair[1]])
-		t.rank[pair] = len(t.merges)
-		t.merges = append(t.merges, pair)
+		t.merge(pair)
 		for i := range words {
 			words[i].tokens = join(words[i].tokens, pair, id)
 		}
 	}
 	return t
+}
+
+// alphabet returns a tokenizer without merges.
+func alphabet() *Tokenizer {
+	t := &Tokenizer{tokens: []string{""}, rank: map[[2]int32]int{}}
+	for b := range 256 {
+		t.tokens = append(t.tokens, string([]byte{byte(b)}))
+	}
+	return t
+}
+
+// merge adds the token that pair makes.
+func (t *Tokenizer) merge(pair [2]int32) {
+	t.tokens = append(t.tokens, t.tokens[pair[0]]+t.tokens[pair[1]])
+	t.rank[pair] = len(t.merges)
+	t.merges = append(t.merges, pair)
 }
 
 // join replaces each pair by id, in place, from the left.
@@ -243,3 +254,33 @@ var spelling = func() (table [256]rune) {
 	}
 	return table
 }()
+
+// Read returns the tokenizer of a file that holds the Metadata of one.
+func Read(f *gguf.File) (*Tokenizer, error) {
+	tokens, err := gguf.Get[[]string](f, "tokenizer.ggml.tokens")
+	if err != nil {
+		return nil, err
+	}
+	merges, err := gguf.Get[[]string](f, "tokenizer.ggml.merges")
+	if err != nil {
+		return nil, err
+	}
+	ids := map[string]int32{}
+	for i, s := range tokens {
+		ids[s] = int32(i)
+	}
+	t := alphabet()
+	for i, merge := range merges {
+		first, second, _ := strings.Cut(merge, " ")
+		a, aFound := ids[first]
+		b, bFound := ids[second]
+		if !aFound || !bFound || ids[first+second] != int32(firstMade+i) || max(a, b) >= int32(firstMade+i) {
+			return nil, fmt.Errorf("%s: merge %q does not make token %d; this is not a tokenizer made here", f.Name, merge, firstMade+i)
+		}
+		t.merge([2]int32{a, b})
+	}
+	if len(tokens) != len(t.tokens) || tokens[End] != endText || tokens[firstByte] != printable("\x00") {
+		return nil, fmt.Errorf("%s: %d tokens are not the bytes and what %d merges make; this is not a tokenizer made here", f.Name, len(tokens), len(merges))
+	}
+	return t, nil
+}

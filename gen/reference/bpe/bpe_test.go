@@ -1,9 +1,13 @@
 package bpe
 
 import (
+	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/llama-zen-turbo/llama-zen-turbo/gen/gguf"
 )
 
 // TestWords splits as the expression of GPT-2 does.
@@ -65,13 +69,9 @@ func TestSize(t *testing.T) {
 
 // TestFirstMergeWins overlaps merges: the one that was learnt first is done first, and the leftmost of equals.
 func TestFirstMergeWins(t *testing.T) {
-	tok := &Tokenizer{tokens: Train("", firstMade).tokens, rank: map[[2]int32]int{}}
-	for i, pair := range [][2]int32{{'b', 'c'}, {'a', 'b'}, {'a', 'a'}} {
-		pair[0] += firstByte
-		pair[1] += firstByte
-		tok.tokens = append(tok.tokens, tok.tokens[pair[0]]+tok.tokens[pair[1]])
-		tok.rank[pair] = i
-		tok.merges = append(tok.merges, pair)
+	tok := alphabet()
+	for _, pair := range []string{"bc", "ab", "aa"} {
+		tok.merge([2]int32{firstByte + int32(pair[0]), firstByte + int32(pair[1])})
 	}
 	for text, want := range map[string][]string{"abc": {"a", "bc"}, "aab": {"a", "ab"}, "aaac": {"aa", "a", "c"}} {
 		var got []string
@@ -102,10 +102,7 @@ func FuzzRoundTrip(f *testing.F) {
 
 // TestMetadata checks the spelling that llama.cpp expects: a space is Ġ, a newline Ċ, and every byte has a token of its own.
 func TestMetadata(t *testing.T) {
-	values := map[string]any{}
-	for _, kv := range Train(strings.Repeat(" go\n\n", 3), 300).Metadata() {
-		values[kv.Key] = kv.Value
-	}
+	values := values(Train(strings.Repeat(" go\n\n", 3), 300).Metadata())
 	tokens := values["tokenizer.ggml.tokens"].([]string)
 	types := values["tokenizer.ggml.token_type"].([]int32)
 	merges := values["tokenizer.ggml.merges"].([]string)
@@ -122,5 +119,64 @@ func TestMetadata(t *testing.T) {
 		if slices.Index(tokens, s) != i {
 			t.Errorf("two tokens are spelled %q", s)
 		}
+	}
+}
+
+func values(metadata []gguf.KV) map[string]any {
+	m := map[string]any{}
+	for _, kv := range metadata {
+		m[kv.Key] = kv.Value
+	}
+	return m
+}
+
+// file is a GGUF file with metadata and no tensors.
+func file(t *testing.T, metadata []gguf.KV) *gguf.File {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "vocabulary.gguf")
+	if err := gguf.Write(t.Context(), path, metadata, nil, nil); err != nil {
+		t.Fatal(err)
+	}
+	f, err := gguf.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { f.Close() })
+	return f
+}
+
+func TestRead(t *testing.T) {
+	want := Train(strings.Repeat("it is what it is\n", 3), 265)
+	got, err := Read(file(t, want.Metadata()))
+	if err != nil || !reflect.DeepEqual(got, want) {
+		t.Errorf("%v %v, want %v", got, err, want)
+	}
+}
+
+// TestReadOthers gives tokenizers of another making.
+func TestReadOthers(t *testing.T) {
+	for name, edit := range map[string]func(map[string]any){
+		"no tokens":        func(m map[string]any) { delete(m, "tokenizer.ggml.tokens") },
+		"no merges":        func(m map[string]any) { delete(m, "tokenizer.ggml.merges") },
+		"a merge too few":  func(m map[string]any) { m["tokenizer.ggml.merges"] = m["tokenizer.ggml.merges"].([]string)[1:] },
+		"an unknown merge": func(m map[string]any) { m["tokenizer.ggml.merges"].([]string)[0] = "no such" },
+		"no space in it":   func(m map[string]any) { m["tokenizer.ggml.merges"].([]string)[0] = "it" },
+		"a token too many": func(m map[string]any) {
+			m["tokenizer.ggml.tokens"] = append(m["tokenizer.ggml.tokens"].([]string), "more")
+		},
+		"another end":        func(m map[string]any) { m["tokenizer.ggml.tokens"].([]string)[End] = "</s>" },
+		"bytes not in order": func(m map[string]any) { m["tokenizer.ggml.tokens"].([]string)[firstByte] = "x" },
+	} {
+		t.Run(name, func(t *testing.T) {
+			m := values(Train(strings.Repeat("it is what it is\n", 3), 265).Metadata())
+			edit(m)
+			var metadata []gguf.KV
+			for key, value := range m {
+				metadata = append(metadata, gguf.KV{Key: key, Value: value})
+			}
+			if _, err := Read(file(t, metadata)); err == nil || !strings.Contains(err.Error(), "vocabulary.gguf") {
+				t.Errorf("%v", err)
+			}
+		})
 	}
 }

@@ -233,3 +233,41 @@ func TestPeers(t *testing.T) {
 		}
 	}
 }
+
+// TestRealOutput reads what the programs of the pinned tree print.
+func TestRealOutput(t *testing.T) {
+	read := func(name string) []byte {
+		text, err := os.ReadFile(filepath.Join("testdata", name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return text
+	}
+	for name, cases := range map[string][]Case{
+		"llama-bench-prompts.json": prompts, "llama-bench-mixed.json": {mixedPeers}, "llama-bench-deep.json": {deepPeers},
+	} {
+		tests, err := parseBench(read(name))
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		for _, c := range cases {
+			if rate, err := tests.rate(c); err != nil || rate <= 0 {
+				t.Errorf("%s: %s at %v t/s, %v", name, c.Name, rate, err)
+			}
+		}
+		if _, err := tests.rate(Case{Prompt: 128, Depth: 1}); err == nil {
+			t.Errorf("%s has a test that nobody ran", name)
+		}
+	}
+	if rates := parseBatched(read("llama-batched-bench.txt")); fmt.Sprint(rates) != "map[2:4.73 4:20.78 8:30.15]" {
+		t.Errorf("llama-batched-bench: %v", rates)
+	}
+	lines, err := program.Lines[chatLine](read("zt-probe-chat.jsonl"))
+	if err != nil || len(lines) != len(chat)+1 || lines[1].Prompt != chat[0].prompt || lines[4].Reply != chat[3].reply || lines[1].PromptNS <= 0 {
+		t.Errorf("zt-probe chat: %+v, %v", lines, err)
+	}
+	pinned := fakeBuild(t, "pinned", map[string]string{"llama-bench": "cat <<'EOT'\n" + string(read("llama-bench-help.txt")) + "EOT\n"})
+	if d := learn(context.Background(), pinned); fmt.Sprint(d) != fmt.Sprint(standard) {
+		t.Errorf("the pinned llama-bench speaks %+v, not %+v", d, standard)
+	}
+}

@@ -62,6 +62,10 @@ func (v *verifier) accuracy(ctx context.Context, s *progress.Step, m Model) erro
 	if err != nil {
 		return err
 	}
+	criteria, err := criteriaFor(m.Path)
+	if err != nil {
+		return err
+	}
 
 	worst := 0.0
 	for i, c := range cases {
@@ -70,7 +74,7 @@ func (v *verifier) accuracy(ctx context.Context, s *progress.Step, m Model) erro
 		if err != nil {
 			return err
 		}
-		v.divergence(m.Name, c.name, d, &own)
+		v.divergence(m.Name, c.name, d, criteria, &own)
 		worst = max(worst, d.MeanKL)
 	}
 	s.Did("%s: mean KL divergence up to %s, stock's own %s", m.Name, report.Number(worst), report.Number(own.MeanKL))
@@ -92,31 +96,22 @@ func (v *verifier) stocksOwn(ctx context.Context, m Model) (Divergence, error) {
 		return own, err
 	}
 	v.own[m.Path] = own
-	v.divergence(m.Name, "stock -fa off/on "+n, own, nil)
+	v.divergence(m.Name, "stock -fa off/on "+n, own, roundedActivations, nil)
 	return own, nil
 }
 
-// divergence records d: gated by stock's own, or for information where own is nil.
-func (v *verifier) divergence(model, what string, d Divergence, own *Divergence) {
-	scaleOf := Divergence{}
-	if own != nil {
-		scaleOf = *own
-	}
-	for _, x := range []struct {
-		gate  Gate
-		value float64
-	}{
-		{meanKL.times(scaleOf.MeanKL), d.MeanKL},
-		{p999KL.times(scaleOf.P999KL), d.P999KL},
-		{top1, d.Top1},
-		{flipGap.times(scaleOf.MaxAbs), d.FlipGap},
-		{maxAbs.times(scaleOf.MaxAbs), d.MaxAbs},
-		{nmse.times(scaleOf.NMSE), d.NMSE},
-		{scale, math.Abs(d.Scale)},
-	} {
-		if own == nil || x.gate.Quantity == top1.Quantity && d.Tokens < minAgreement {
-			x.gate = x.gate.only()
+// divergence records d: held to criteria that count in stock's own, or for information where own is nil.
+func (v *verifier) divergence(model, what string, d Divergence, criteria []criterion, own *Divergence) {
+	for _, c := range criteria {
+		g := c.Gate.only()
+		if own != nil {
+			g = c.Gate
+			g.Limit = c.limit(g.Limit, *own, d)
 		}
-		v.judge(x.gate, model, what, Measurement{Value: x.value})
+		m := Measurement{Value: c.value(d)}
+		if c.Quantity == perplexity {
+			m.Note = "stock's perplexity is " + report.Number(math.Exp(d.RefNLL))
+		}
+		v.judge(g, model, what, m)
 	}
 }

@@ -1,6 +1,9 @@
 package gate
 
 import (
+	"math"
+
+	"github.com/llama-zen-turbo/llama-zen-turbo/gen/gguf"
 	"github.com/llama-zen-turbo/llama-zen-turbo/gen/report"
 )
 
@@ -25,37 +28,144 @@ import (
 // rounding edge, and the next layers see that. It saturates: another order of sums does not add to it. No bound on a whole model
 // finds an error much below this noise (one wrong block in a matrix): the kernels' own tests compare bits.
 //
-// Bounds whose limit counts in stock's own value; see Gate.times.
-var (
-	meanKL = Gate{"mean KL divergence", "nats", report.AtMost, 2,
-		"times stock's own; pairs of stock's orders of sums lie within 1.2 of each other, the mean over 7 tokens varies more"}
-	p999KL = Gate{"99.9 % KL divergence", "nats", report.AtMost, 3,
-		"times stock's own; the tail of 256 tokens varies by 1.6 from one text to the next"}
-	maxAbs = Gate{"largest logit difference", "", report.AtMost, 3,
-		"times stock's own; the largest of 33 million varies by 1.3 from one text to the next"}
-	nmse = Gate{"NMSE of logits", "", report.AtMost, 2,
-		"times stock's own; pairs of stock's orders of sums lie within 1.2 of each other, fewer tokens vary more"}
-	flipGap = Gate{"gap where top-1 differs", "logits", report.AtMost, 1,
-		"times stock's own largest logit difference; where stock's choice changes with its order of sums the lead lost was up to 0.6 of that"}
-	greedyMargin = Gate{"stock's margin at the first difference", "logits", report.AtMost, 1,
-		"times stock's own largest logit difference: a choice that leads by less may go either way, as for " + flipGap.Quantity}
-)
+// noiseFloor stands in for that scale where stock equals itself: in a model without attention, or one whose attention has a single
+// implementation, flash attention changes nothing. It is the size of an error relative to the logits. Moving one activation by one
+// step of its 8 bits changes a product of 256 by about 0.02 / sqrt(256) of its size, 1.2e-3, and on most tokens of such a model no
+// activation lies so close to a rounding edge that it moves.
+const noiseFloor = 1e-3
 
-// Bounds that stand for themselves.
+// floored is what to scale bounds with where stock differs from itself by own: no value is below that of independent Gaussian errors
+// of noiseFloor times the logits' root mean square. The divergence of a row is half the variance of its errors under the
+// softmax, at most half their variance; 10.8 is the 99.9th percentile of a squared Gaussian, and 5.5 standard deviations are
+// the largest of 33 million.
+func (own Divergence) floored() Divergence {
+	size := noiseFloor * own.RMS
+	own.MeanKL = max(own.MeanKL, size*size/2)
+	own.P999KL = max(own.P999KL, 10.8*size*size/2)
+	own.MaxAbs = max(own.MaxAbs, 5.5*size)
+	own.NMSE = max(own.NMSE, noiseFloor*noiseFloor)
+	return own
+}
+
+// criterion is the bound on one measure of how far a tuned model's logits are from stock's.
+type criterion struct {
+	Gate
+	value func(Divergence) float64
+	limit func(limit float64, own, d Divergence) float64 // Limit as it counts on a model of which stock differs from itself by own
+}
+
+// timesOwn counts limits in what stock differs from itself.
+func timesOwn(value func(Divergence) float64) func(float64, Divergence, Divergence) float64 {
+	return func(limit float64, own, _ Divergence) float64 { return limit * value(own.floored()) }
+}
+
+// absolute leaves limits as they stand.
+func absolute(limit float64, _, _ Divergence) float64 { return limit }
+
+// agreement counts limits in standard errors below the rate at which stock agrees with itself, which is taken a little lower than
+// observed (Laplace's rule of succession), so that full agreement leaves room for a near tie.
+func agreement(limit float64, own, d Divergence) float64 {
+	n := float64(own.Tokens)
+	p := (n*own.Top1 + 1) / (n + 2)
+	return p - limit*math.Sqrt(p*(1-p)/float64(d.Tokens))
+}
+
+// perplexityRatio counts limits in standard errors of the mean difference of log p. Where logits differ by noise of divergence KL,
+// the log p of a token drawn from the model falls by KL on average and scatters by sqrt(2 KL).
+func perplexityRatio(limit float64, own, d Divergence) float64 {
+	kl := own.floored().MeanKL
+	return math.Exp(kl + limit*math.Sqrt(2*kl/float64(d.Tokens)))
+}
+
+func meanKL(d Divergence) float64  { return d.MeanKL }
+func p999KL(d Divergence) float64  { return d.P999KL }
+func top1(d Divergence) float64    { return d.Top1 }
+func flipGap(d Divergence) float64 { return d.FlipGap }
+func maxAbs(d Divergence) float64  { return d.MaxAbs }
+func nmse(d Divergence) float64    { return d.NMSE }
+
+func scaleError(d Divergence) float64 { return math.Abs(d.Scale) }
+func pplRatio(d Divergence) float64   { return math.Exp(d.GotNLL - d.RefNLL) }
+func differing(d Divergence) float64  { return float64(d.Differing) }
+
+const perplexity = "perplexity ratio" // a quantity
+
+// byType holds the criteria of every weight type that the tuned build has code of its own for. A model without any weight of
+// these types runs on stock's own code, compiled alike: sameBits.
+var byType = map[gguf.Type][]criterion{
+	gguf.Q8_0: roundedActivations,
+}
+
+// roundedActivations is for weights that meet activations of 8 bits in stock and in our kernels, with the same rounding and
+// another order of sums.
+var roundedActivations = []criterion{
+	{Gate{"mean KL divergence", "nats", report.AtMost, 2,
+		"times stock's own; pairs of stock's orders of sums lie within 1.2 of each other, the mean over 7 tokens varies more"},
+		meanKL, timesOwn(meanKL)},
+	{Gate{"99.9 % KL divergence", "nats", report.AtMost, 3,
+		"times stock's own; the tail of 256 tokens varies by 1.6 from one text to the next"},
+		p999KL, timesOwn(p999KL)},
+	{Gate{"top-1 agreement", "", report.AtLeast, 4,
+		"standard errors below stock's agreement with itself, which is 91 to 94 % on random models, whose best tokens lie close together"},
+		top1, agreement},
+	{Gate{"gap where top-1 differs", "logits", report.AtMost, 1,
+		"times stock's own largest logit difference; where stock's choice changes with its order of sums the lead lost was up to 0.6 of that"},
+		flipGap, timesOwn(maxAbs)},
+	{Gate{perplexity, "", report.AtMost, 4,
+		"standard errors above what noise of stock's own size costs; a build that predicts worse shows though each token's change is small"},
+		pplRatio, perplexityRatio},
+	{Gate{"largest logit difference", "", report.AtMost, 3,
+		"times stock's own; the largest of 33 million varies by 1.3 from one text to the next"},
+		maxAbs, timesOwn(maxAbs)},
+	{Gate{"NMSE of logits", "", report.AtMost, 2,
+		"times stock's own; pairs of stock's orders of sums lie within 1.2 of each other, fewer tokens vary more"},
+		nmse, timesOwn(nmse)},
+	{Gate{"scale error of logits", "", report.AtMost, 4e-3,
+		"stock differs from itself by up to 1.3e-3, and over 7 tokens the error scatters around 0 by 1e-3; a matrix whose scale is off by half a percent shows"},
+		scaleError, absolute},
+}
+
+// sameBits is for weights that no code of ours meets.
+var sameBits = []criterion{
+	{Gate{"differing logits", "", report.AtMost, 0,
+		"no weight of the model is of a type that we have kernels for: both builds run the same code on it"},
+		differing, absolute},
+}
+
+// criteriaFor returns the criteria of the model at path: those of the type in byType that most bytes of its matrices are of.
+func criteriaFor(path string) ([]criterion, error) {
+	f, err := gguf.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	bytes := map[gguf.Type]int64{}
+	main, found := gguf.Type(0), false
+	for _, t := range f.Tensors {
+		if byType[t.Type] == nil || len(t.Shape) < 2 {
+			continue
+		}
+		bytes[t.Type] += t.Size
+		if !found || bytes[t.Type] > bytes[main] {
+			main, found = t.Type, true
+		}
+	}
+	if !found {
+		return sameBits, nil
+	}
+	return byType[main], nil
+}
+
+// Bounds on greedy decoding and on identities.
 var (
-	top1 = Gate{"top-1 agreement", "", report.AtLeast, 0.85,
-		"stock agrees with itself on 91 to 94 % of the tokens of random models, whose best tokens lie close together; the standard error is 1.7 % over 256 tokens, 2.4 % over 128"}
-	scale = Gate{"scale error of logits", "", report.AtMost, 4e-3,
-		"stock differs from itself by up to 1.3e-3, and over 7 tokens the error scatters around 0 by 1e-3; a matrix whose scale is off by half a percent shows"}
+	greedyMargin = Gate{"stock's margin at the first difference", "logits", report.AtMost, 1,
+		"times stock's own largest logit difference: a choice that leads by less may go either way, as where top-1 differs"}
 
 	identical = Gate{"differing outputs", "", report.AtMost, 0,
 		"the kernels sum in one written-down order whatever the thread count, batch size and place in the batch; gated where stock's other operators keep the identity too"}
 	repeatable = Gate{"differing outputs", "", report.AtMost, 0,
 		"the same program on the same input gives the same bits"}
 )
-
-// minAgreement is the number of tokens from which on top1 is gated: of fewer, two or three near ties decide.
-const minAgreement = 128
 
 // The speed and memory bounds are what a throwaway integration of the kernels reached on two cores of a Zen 4 with the 1B
 // shape and Q8_0. Those on time hold on hosts of boundVendor, and ungated says what becomes of them elsewhere; the one on memory

@@ -50,7 +50,7 @@ func (v *verifier) greedy(ctx context.Context, s *progress.Step, m Model) error 
 	if err != nil {
 		return err
 	}
-	result, err := judgeGreedy(m.Name, stock, tuned, own.MaxAbs)
+	result, err := judgeGreedy(m.Name, stock, tuned, own.floored().MaxAbs)
 	if err != nil {
 		return err
 	}

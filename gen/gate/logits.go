@@ -83,22 +83,37 @@ func (l *Logits) row(i int, dst []float32, raw []byte) error {
 
 // Divergence is how far the logits of one build are from those of another on the same tokens.
 type Divergence struct {
-	Tokens  int
-	MeanKL  float64 // mean over tokens of the Kullback-Leibler divergence of got from ref, in nats
-	P999KL  float64 // its 99.9th percentile; with fewer than a thousand tokens close to the largest
-	Top1    float64 // share of tokens whose most likely next token is the same
-	MaxAbs  float64 // largest difference of two logits
-	NMSE    float64 // sum of squared differences over sum of squared ref logits
-	Scale   float64 // least squares factor from ref's logits to got's, less 1: random error leaves it near 0, a wrong scale does not
-	FlipGap float64 // where the most likely tokens differ: the largest lead that ref's had, in logits; 0 where none differ
+	Tokens    int
+	Differing int     // logits that are another number
+	MeanKL    float64 // mean over tokens of the Kullback-Leibler divergence of got from ref, in nats
+	P999KL    float64 // its 99.9th percentile; with fewer than a thousand tokens close to the largest
+	Top1      float64 // share of tokens whose most likely next token is the same
+	MaxAbs    float64 // largest difference of two logits
+	NMSE      float64 // sum of squared differences over sum of squared ref logits
+	Scale     float64 // least squares factor from ref's logits to got's, less 1: random error leaves it near 0, a wrong scale does not
+	FlipGap   float64 // where the most likely tokens differ: the largest lead that ref's had, in logits; 0 where none differ
+	RMS       float64 // root mean square of ref's logits
+
+	// Of the tokens whose successor the file holds, which is all but its last. 0 if there are none.
+	RefNLL, GotNLL float64 // mean of -log p of the token that follows, in nats; its exponential is the perplexity
+	DeltaP         float64 // root mean square difference of its p
 }
 
 // Compare measures got against ref. Softmax and sums are in float64. Both must hold the same tokens.
 func Compare(ref, got *Logits) (Divergence, error) {
+	rows := make([]int, len(ref.Tokens))
+	for i := range rows {
+		rows[i] = i
+	}
+	return CompareRows(ref, got, rows)
+}
+
+// CompareRows is Compare on the logits after the tokens at the given places alone.
+func CompareRows(ref, got *Logits, places []int) (Divergence, error) {
 	if ref.Vocab != got.Vocab || !slices.Equal(ref.Tokens, got.Tokens) {
 		return Divergence{}, fmt.Errorf("%s and %s are of different tokens or vocabularies", ref.f.Name(), got.f.Name())
 	}
-	n := len(ref.Tokens)
+	n := len(places)
 	rows := make([]rowDivergence, n)
 	errs := make([]error, n)
 	next := make(chan int)
@@ -107,12 +122,18 @@ func Compare(ref, got *Logits) (Divergence, error) {
 		wg.Go(func() {
 			a, b, raw := make([]float32, ref.Vocab), make([]float32, ref.Vocab), make([]byte, 4*ref.Vocab)
 			for i := range next {
-				if errs[i] = ref.row(i, a, raw); errs[i] == nil {
-					errs[i] = got.row(i, b, raw)
+				place := places[i]
+				if errs[i] = ref.row(place, a, raw); errs[i] == nil {
+					errs[i] = got.row(place, b, raw)
 				}
-				if errs[i] == nil {
-					rows[i] = compareRow(a, b)
+				if errs[i] != nil {
+					continue
 				}
+				follower := -1
+				if place+1 < len(ref.Tokens) {
+					follower = int(ref.Tokens[place+1])
+				}
+				rows[i] = compareRow(a, b, follower)
 			}
 		})
 	}
@@ -124,14 +145,15 @@ func Compare(ref, got *Logits) (Divergence, error) {
 
 	d := Divergence{Tokens: n}
 	kl := make([]float64, n)
-	var same int
-	var squares, refSquares, product float64
+	var same, followed int
+	var squares, refSquares, product, refNLL, gotNLL, deltaP2 float64
 	for i, r := range rows {
 		if errs[i] != nil {
 			return Divergence{}, errs[i]
 		}
 		kl[i] = r.kl
 		d.MeanKL += r.kl / float64(n)
+		d.Differing += r.differing
 		d.MaxAbs = max(d.MaxAbs, r.maxAbs)
 		squares += r.squares
 		refSquares += r.refSquares
@@ -141,6 +163,13 @@ func Compare(ref, got *Logits) (Divergence, error) {
 		} else {
 			d.FlipGap = max(d.FlipGap, r.gap)
 		}
+		if r.followed {
+			followed++
+			refNLL += r.refNLL
+			gotNLL += r.gotNLL
+			deltaP := math.Exp(-r.gotNLL) - math.Exp(-r.refNLL)
+			deltaP2 += deltaP * deltaP
+		}
 	}
 	d.P999KL = statistics.Quantile(kl, 0.999)
 	d.Top1 = float64(same) / float64(n)
@@ -149,19 +178,28 @@ func Compare(ref, got *Logits) (Divergence, error) {
 	}
 	d.NMSE = squares / refSquares
 	d.Scale = product/refSquares - 1
+	d.RMS = math.Sqrt(refSquares / float64(n) / float64(ref.Vocab))
+	if followed > 0 {
+		d.RefNLL, d.GotNLL = refNLL/float64(followed), gotNLL/float64(followed)
+		d.DeltaP = math.Sqrt(deltaP2 / float64(followed))
+	}
 	return d, nil
 }
 
 type rowDivergence struct {
+	differing                    int
 	kl, maxAbs                   float64
 	squares, refSquares, product float64 // sums of (ref-got)^2, ref^2, ref*got
 	same                         bool    // the largest logit is of the same id
 	gap                          float64 // ref's largest logit less its logit of got's largest id
+	followed                     bool    // the next token is known
+	refNLL, gotNLL               float64 // -log p of the next token
 }
 
-// compareRow compares two rows of finite logits. KL(p||q) is the sum of p (log p - log q) with p the softmax of ref and q
-// that of got: the p-weighted mean of ref - got, less the difference of the logarithms of the sums of exponentials.
-func compareRow(ref, got []float32) rowDivergence {
+// compareRow compares two rows of finite logits; follower is the id of the token that follows, negative if none does.
+// KL(p||q) is the sum of p (log p - log q) with p the softmax of ref and q that of got: the p-weighted mean of ref - got, less
+// the difference of the logarithms of the sums of exponentials.
+func compareRow(ref, got []float32, follower int) rowDivergence {
 	pTop, qTop := argmax(ref), argmax(got)
 	r := rowDivergence{same: pTop == qTop, gap: float64(ref[pTop]) - float64(ref[qTop])}
 	pMax, qMax := float64(ref[pTop]), float64(got[qTop])
@@ -176,9 +214,16 @@ func compareRow(ref, got []float32) rowDivergence {
 		r.squares += (a - b) * (a - b)
 		r.refSquares += a * a
 		r.product += a * b
+		if a != b {
+			r.differing++
+		}
 	}
-	r.kl = weighted/pSum - (pMax + math.Log(pSum)) + (qMax + math.Log(qSum))
-	r.kl = max(r.kl, 0) // a divergence; rounding of nearly equal rows may leave less
+	pLog, qLog := pMax+math.Log(pSum), qMax+math.Log(qSum)
+	r.kl = max(weighted/pSum-pLog+qLog, 0) // a divergence; rounding of nearly equal rows may leave less
+	if follower >= 0 && follower < len(ref) {
+		r.followed = true
+		r.refNLL, r.gotNLL = pLog-float64(ref[follower]), qLog-float64(got[follower])
+	}
 	return r
 }
 

@@ -17,8 +17,13 @@ import (
 	"github.com/llama-zen-turbo/llama-zen-turbo/gen/workspace"
 )
 
-// writeModel writes a GGUF file with the tensors of two small layers.
+// writeModel writes a GGUF file with the tensors of two small layers, in Q8_0.
 func writeModel(t *testing.T, tied bool) string {
+	t.Helper()
+	return writeModelOf(t, gguf.Q8_0, tied)
+}
+
+func writeModelOf(t *testing.T, typ gguf.Type, tied bool) string {
 	t.Helper()
 	shapes := map[string][]int64{
 		"token_embd.weight": {32, 100}, "output_norm.weight": {32},
@@ -31,7 +36,11 @@ func writeModel(t *testing.T, tied bool) string {
 	}
 	var sources []gguf.Source
 	for name, shape := range shapes {
-		sources = append(sources, gguf.Source{Name: name, Type: gguf.F32, Shape: shape, Rows: func(dst []byte, _ int64) error {
+		kind := typ
+		if len(shape) == 1 {
+			kind = gguf.F32
+		}
+		sources = append(sources, gguf.Source{Name: name, Type: kind, Shape: shape, Rows: func(dst []byte, _ int64) error {
 			clear(dst)
 			return nil
 		}})

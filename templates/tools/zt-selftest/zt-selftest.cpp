@@ -3,6 +3,8 @@
 // shape, thread count and layout of the activations; GET_ROWS equals stock's dequantization.
 //
 // usage: zt-selftest [seed]
+//
+// Prints a JSON line with the seed and one for each kind of check; what fails is named on stderr.
 
 #include "ggml-backend.h"
 #include "ggml-cpu.h"
@@ -13,6 +15,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <map>
 #include <random>
 #include <string>
 #include <vector>
@@ -24,15 +27,20 @@ struct block {
 
 static_assert(sizeof(block) == 34, "block_q8_0");
 
-static int failed = 0;
-static int passed = 0;
+struct tally {
+    int passed = 0;
+    int failed = 0;
+};
 
-static void check(bool ok, const std::string & what) {
+static std::map<std::string, tally> tallies;  // by kind of check
+
+static void check(bool ok, const char * kind, const std::string & where) {
+    tally & t = tallies[kind];
     if (ok) {
-        passed++;
+        t.passed++;
     } else {
-        failed++;
-        printf("FAIL %s\n", what.c_str());
+        t.failed++;
+        fprintf(stderr, "FAIL %s: %s\n", kind, where.c_str());
     }
 }
 
@@ -56,14 +64,14 @@ struct shape {
 static void run(ggml_backend_t backend, ggml_backend_buffer_type_t buft, const shape & s, std::mt19937 & random) {
     const int64_t blocks = s.cols / 32;
     const auto    name   = std::to_string(s.rows) + " x " + std::to_string(s.cols) + ", " + std::to_string(s.n1) + " x " +
-                      std::to_string(s.n2) + (s.permuted ? " permuted" : "") + " activations: ";
+                      std::to_string(s.n2) + (s.permuted ? " permuted" : "") + " activations";
 
     ggml_init_params params = { ggml_tensor_overhead() * 16, nullptr, true };
     ggml_context *   packed = ggml_init(params);
     ggml_tensor *    w      = ggml_new_tensor_2d(packed, GGML_TYPE_Q8_0, s.cols, s.rows);
     ggml_backend_buffer_t weights = ggml_backend_alloc_ctx_tensors_from_buft(packed, buft);
     if (weights == nullptr) {
-        check(false, name + "no memory");
+        check(false, "allocation", name);
         ggml_free(packed);
         return;
     }
@@ -84,7 +92,7 @@ static void run(ggml_backend_t backend, ggml_backend_buffer_type_t buft, const s
 
     std::vector<block> back(given.size());
     ggml_backend_tensor_get(w, back.data(), 0, s.rows * row_size);
-    check(memcmp(given.data(), back.data(), s.rows * row_size) == 0, name + "weights do not come back");
+    check(memcmp(given.data(), back.data(), s.rows * row_size) == 0, "round trip", name);
 
     ggml_context * ctx = ggml_init({ ggml_tensor_overhead() * 32 + ggml_graph_overhead(), nullptr, true });
     ggml_tensor *  x   = s.permuted ? ggml_new_tensor_3d(ctx, GGML_TYPE_F32, s.cols, s.n2, s.n1)
@@ -95,7 +103,7 @@ static void run(ggml_backend_t backend, ggml_backend_buffer_type_t buft, const s
     ggml_cgraph *  graph = ggml_new_graph(ctx);
     ggml_build_forward_expand(graph, y);
     ggml_build_forward_expand(graph, r);
-    check(ggml_backend_supports_op(backend, y) && ggml_backend_supports_op(backend, r), name + "not supported");
+    check(ggml_backend_supports_op(backend, y) && ggml_backend_supports_op(backend, r), "support", name);
     ggml_backend_buffer_t rest = ggml_backend_alloc_ctx_tensors(ctx, backend);
 
     std::vector<float> activations(s.cols * s.n1 * s.n2);
@@ -130,20 +138,19 @@ static void run(ggml_backend_t backend, ggml_backend_buffer_type_t buft, const s
     }
 
     for (int threads : { 1, 2, 3, 5 }) {
+        const auto where = name + ", " + std::to_string(threads) + " threads";
         ggml_backend_cpu_set_n_threads(backend, threads);
         ggml_backend_graph_compute(backend, graph);
         std::vector<float> got(want.size());
         ggml_backend_tensor_get(y, got.data(), 0, got.size() * sizeof(float));
-        check(memcmp(got.data(), want.data(), got.size() * sizeof(float)) == 0,
-              name + "MUL_MAT differs with " + std::to_string(threads) + " threads");
+        check(memcmp(got.data(), want.data(), got.size() * sizeof(float)) == 0, "MUL_MAT", where);
 
         std::vector<float> rows(3 * s.cols);
         std::vector<float> stock(s.cols);
         ggml_backend_tensor_get(r, rows.data(), 0, rows.size() * sizeof(float));
         for (int i = 0; i < 3; i++) {
             ggml_get_type_traits(GGML_TYPE_Q8_0)->to_float(&given[wanted[i] * blocks], stock.data(), s.cols);
-            check(memcmp(stock.data(), &rows[i * s.cols], s.cols * sizeof(float)) == 0,
-                  name + "GET_ROWS differs with " + std::to_string(threads) + " threads");
+            check(memcmp(stock.data(), &rows[i * s.cols], s.cols * sizeof(float)) == 0, "GET_ROWS", where);
         }
     }
 
@@ -156,6 +163,13 @@ static void run(ggml_backend_t backend, ggml_backend_buffer_type_t buft, const s
 int main(int argc, char ** argv) {
     const unsigned seed = argc > 1 ? (unsigned) strtoul(argv[1], nullptr, 0) : std::random_device()();
     std::mt19937   random(seed);
+
+    // every packed tensor gets a line of log, among which the failures would be lost
+    ggml_log_set([](ggml_log_level level, const char * text, void *) {
+        if (level == GGML_LOG_LEVEL_WARN || level == GGML_LOG_LEVEL_ERROR) {
+            fputs(text, stderr);
+        }
+    }, nullptr);
 
     ggml_backend_t             backend = ggml_backend_init_by_type(GGML_BACKEND_DEVICE_TYPE_CPU, nullptr);
     ggml_backend_buffer_type_t buft    = find_buffer_type(ggml_backend_get_device(backend));
@@ -178,6 +192,11 @@ int main(int argc, char ** argv) {
         run(backend, buft, s, random);
     }
     ggml_backend_free(backend);
-    printf("seed %u\n%d passed, %d failed\n", seed, passed, failed);
-    return failed == 0 ? 0 : 1;
+    printf("{\"seed\":%u}\n", seed);
+    bool ok = true;
+    for (const auto & [kind, t] : tallies) {
+        printf("{\"type\":\"q8_0\",\"check\":\"%s\",\"passed\":%d,\"failed\":%d}\n", kind.c_str(), t.passed, t.failed);
+        ok = ok && t.failed == 0;
+    }
+    return ok ? 0 : 1;
 }

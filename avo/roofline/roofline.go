@@ -22,7 +22,7 @@ import (
 
 // Everything is measured maxSamples times, or until patience has passed, but minSamples times at least.
 const (
-	minSamples, maxSamples = 3, 7
+	minSamples, maxSamples = 3, 15
 	patience               = time.Second
 )
 
@@ -172,7 +172,7 @@ func (on team) rate(work float64, f func(thread int)) (Rate, error) {
 
 // peaks measures the arithmetic that the CPU has instructions for.
 func (on team) peaks() (vnni, fma, bf16 Rate, err error) {
-	const rounds = 4 << 20 // some 10 to 50 ms
+	const rounds = 2 << 20 // some 5 to 25 ms
 	measure := func(ops float64, kernel func(thread int)) (r Rate) {
 		if err == nil {
 			r, err = on.rate(rounds*program.PeakChains*ops, kernel)

@@ -278,7 +278,7 @@ func TestTable(t *testing.T) {
          1         12.0 (11.0)         13.0 (13.0)         456 (400)            114 (114)          228 (228)
         16         20.0 (20.0)                none       7000 (7000)          1800 (1800)               none
 
-The best of up to 7 measurements, their median in brackets. A sweep reads 1024 MiB; a multiplication and an addition are two operations.
+The best of up to 15 measurements, their median in brackets. A sweep reads 1024 MiB; a multiplication and an addition are two operations.
 a note
 `
 	if got := "\n" + b.String(); got != want {

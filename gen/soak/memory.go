@@ -1,0 +1,164 @@
+package soak
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Memory is what a process holds, in bytes and in numbers.
+type Memory struct {
+	Resident  int64 `json:"resident"`   // bytes in memory, huge page pool apart
+	Anonymous int64 `json:"anonymous"`  // of them not of files
+	AnonHuge  int64 `json:"anon_huge"`  // of them in transparent huge pages
+	HugeTLB   int64 `json:"hugetlb"`    // bytes in pages of the huge page pool
+	Swapped   int64 `json:"swapped"`    // bytes in swap
+	Files     int   `json:"open_files"` // descriptors
+	Threads   int   `json:"threads"`
+}
+
+// Held is all bytes that the process keeps from others.
+func (m Memory) Held() int64 { return m.Resident + m.HugeTLB + m.Swapped }
+
+// Huge is what is in pages of 2 MiB.
+func (m Memory) Huge() int64 { return m.AnonHuge + m.HugeTLB }
+
+// measure reads a process's entries in /proc.
+func measure(pid int) (m Memory, err error) {
+	dir := filepath.Join("/proc", strconv.Itoa(pid))
+	err = kilobytes(filepath.Join(dir, "smaps_rollup"), map[string]*int64{
+		"Rss": &m.Resident, "Anonymous": &m.Anonymous, "AnonHugePages": &m.AnonHuge, "Swap": &m.Swapped,
+		"Private_Hugetlb": &m.HugeTLB,
+	})
+	if err != nil {
+		return m, err
+	}
+	if m.Files, err = entries(filepath.Join(dir, "fd")); err != nil {
+		return m, err
+	}
+	m.Threads, err = entries(filepath.Join(dir, "task"))
+	return m, err
+}
+
+// held is Memory.Held by counters that are cheap to read and may lag by some pages.
+func held(pid int) (int64, error) {
+	var resident, pool, swap int64
+	err := kilobytes(filepath.Join("/proc", strconv.Itoa(pid), "status"), map[string]*int64{
+		"VmRSS": &resident, "HugetlbPages": &pool, "VmSwap": &swap,
+	})
+	return resident + pool + swap, err
+}
+
+// kilobytes reads lines such as "Rss:   123 kB" and stores their values in bytes.
+func kilobytes(path string, fields map[string]*int64) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	lines := bufio.NewScanner(f)
+	for lines.Scan() {
+		name, value, _ := strings.Cut(lines.Text(), ":")
+		if p := fields[name]; p != nil {
+			n, err := strconv.ParseInt(strings.TrimSuffix(strings.TrimSpace(value), " kB"), 10, 64)
+			if err != nil {
+				return fmt.Errorf("%s: %s is %q", path, name, value)
+			}
+			*p = n << 10
+		}
+	}
+	return lines.Err()
+}
+
+func entries(dir string) (int, error) {
+	list, err := os.ReadDir(dir)
+	return len(list), err
+}
+
+// lostHugePages is how many pages of 2 MiB are taken from the pool without being any process's.
+func lostHugePages() (int, error) {
+	const dir = "/sys/kernel/mm/hugepages/hugepages-2048kB"
+	var n [2]int
+	for i, name := range []string{"nr_hugepages", "free_hugepages"} {
+		text, err := os.ReadFile(filepath.Join(dir, name))
+		if os.IsNotExist(err) {
+			return 0, nil // a kernel without a pool
+		} else if err != nil {
+			return 0, err
+		}
+		if n[i], err = strconv.Atoi(strings.TrimSpace(string(text))); err != nil {
+			return 0, fmt.Errorf("%s: %w", filepath.Join(dir, name), err)
+		}
+	}
+	processes, err := filepath.Glob("/proc/[0-9]*/status")
+	var owned int64
+	for _, status := range processes {
+		var bytes int64
+		if kilobytes(status, map[string]*int64{"HugetlbPages": &bytes}) == nil { // else it has ended
+			owned += bytes
+		}
+	}
+	return n[0] - n[1] - int(owned>>21), err
+}
+
+// Sample is one measurement of a server in a quiet moment.
+type Sample struct {
+	Seconds  float64 `json:"seconds"`  // since the run began
+	Life     int     `json:"life"`     // which process, from 1
+	Reloads  int     `json:"reloads"`  // that it did before
+	Requests int     `json:"requests"` // made before, in all lives
+	Unloaded bool    `json:"unloaded"` // the idle server had dropped its model
+	Memory
+}
+
+func (s *soaker) sample(srv *server, reloads int, unloaded bool) error {
+	m, err := s.measure(srv.pid)
+	if err != nil {
+		if srv.ended() {
+			return srv.end()
+		}
+		return err
+	}
+	s.samples = append(s.samples, Sample{
+		Seconds: time.Since(s.start).Seconds(), Life: s.lives, Reloads: reloads, Requests: s.book.made(), Unloaded: unloaded, Memory: m,
+	})
+	s.say()
+	return nil
+}
+
+// settle waits until the server gives no more memory back.
+func (s *soaker) settle(ctx context.Context, srv *server) error {
+	last := int64(-1)
+	return srv.until(ctx, s.pace.patience, "the server still gives memory back", func(context.Context) (bool, error) {
+		m, err := s.measure(srv.pid)
+		steady := m.Held() == last
+		last = m.Held()
+		time.Sleep(100 * time.Millisecond)
+		return err == nil && steady, err
+	})
+}
+
+// runaway is the growth over what a loaded server held at first beyond which it is ended, in bytes: no verdict needs more, and
+// others need the rest.
+func runaway(base int64) int64 { return 1<<30 + base/4 }
+
+// guard watches what the server holds until it ends, and ends it when that is out of any order or the machine has hardly any left.
+func (s *soaker) guard(srv *server) {
+	for !srv.ended() {
+		now, err := held(srv.pid)
+		var total, available int64
+		if err == nil {
+			err = kilobytes("/proc/meminfo", map[string]*int64{"MemTotal": &total, "MemAvailable": &available})
+		}
+		if err == nil && now > 0 && s.book.grown(now, available < total/20) {
+			srv.kill()
+			return
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+}

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 
 	"github.com/magefile/mage/mg"
 
@@ -25,6 +26,15 @@ func Test(ctx context.Context) error { return run(ctx, command.Test) }
 
 // Verify compares the tuned build with stock: accuracy, then speed; writes out/report (ZT_ACCURACY_ONLY=1 skips speed).
 func Verify(ctx context.Context) error { return run(ctx, command.Verify) }
+
+// Soak keeps llama-server busy and checks answers, leaks and latency; writes out/report/soak.json (-duration=24h; 10m without).
+func Soak(ctx context.Context, duration *time.Duration) error {
+	length := 10 * time.Minute
+	if duration != nil {
+		length = *duration
+	}
+	return run(ctx, func(ctx context.Context, r command.Run) error { return command.Soak(ctx, r, length) })
+}
 
 // Roofline measures what this machine can do at best: bytes read, int8, float32 and bfloat16 arithmetic, by threads.
 func Roofline(ctx context.Context) error { return run(ctx, command.Roofline) }

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/llama-zen-turbo/llama-zen-turbo/gen/progress"
 	"github.com/llama-zen-turbo/llama-zen-turbo/gen/workspace"
@@ -25,6 +26,9 @@ func testRun(t *testing.T) (Run, *bytes.Buffer) {
 	return Run{Workspace: w, Log: progress.To(&log)}, &log
 }
 
+func soakMinute(ctx context.Context, r Run) error { return Soak(ctx, r, time.Minute) }
+func soakSecond(ctx context.Context, r Run) error { return Soak(ctx, r, time.Second) }
+
 // TestBadInput gives commands what a person may get wrong: each must say which thing it is, before doing anything.
 func TestBadInput(t *testing.T) {
 	for _, c := range []struct {
@@ -35,6 +39,8 @@ func TestBadInput(t *testing.T) {
 		{"an unknown target", "ZT_TARGET", "zen9", Build, `no target "zen9"`},
 		{"an unknown target to release", "ZT_TARGET", "zen9", Release, `no target "zen9"`},
 		{"a release of the development target", "ZT_TARGET", "bringup", Release, "cannot be released"},
+		{"no model to soak", "ZT_MODEL", "missing.gguf", soakMinute, "ZT_MODEL: stat missing.gguf"},
+		{"no time to soak", "ZT_MODEL", "", soakSecond, "-duration=1s is too short"},
 		{"no number of rounds", "ZT_ROUNDS", "many", Verify, "ZT_ROUNDS=many"},
 		{"no rounds", "ZT_ROUNDS", "0", Verify, "ZT_ROUNDS=0"},
 		{"watts without a price", "ZT_WATTS", "100", Verify, "ZT_PRICE_KWH is not set"},
@@ -65,7 +71,7 @@ func TestOneRunAtATime(t *testing.T) {
 	}
 	defer unlock()
 	for name, command := range map[string]func(context.Context, Run) error{
-		"build": Build, "verify": Verify, "release": Release, "model": Model, "clean": Clean, "patch:apply": PatchApply, "patch:extract": PatchExtract,
+		"soak": soakMinute, "build": Build, "verify": Verify, "release": Release, "model": Model, "clean": Clean, "patch:apply": PatchApply, "patch:extract": PatchExtract,
 	} {
 		if err := command(t.Context(), r); err == nil || !strings.Contains(err.Error(), "another run") {
 			t.Errorf("%s beside another run: %v", name, err)

@@ -10,6 +10,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -67,11 +68,17 @@ func fake(program string, args []string) error {
 	if fault == "crash in "+command {
 		return errors.New("out of cheese")
 	}
+	if len(args) == 1 && args[0] == "--help" {
+		fmt.Println("  -d, --n-depth <n>\n  --no-warmup")
+		return nil
+	}
 	f := flag.NewFlagSet(command, flag.ContinueOnError)
 	threads, n, out := f.Int("t", 1, ""), f.Int("n", 0, ""), f.String("o", "", "")
 	fa, ub, mode, load := f.String("fa", "auto", ""), f.Int("ub", 512, ""), f.String("mode", "prefill", ""), f.String("lm", "auto", "")
-	prompts := f.String("p", "", "")
-	for _, name := range []string{"m", "seqs", "slot", "r", "npp", "ntg", "npl", "c", "output-format"} {
+	prompts, depth, mixed := f.String("p", "", ""), f.Int("d", 0, ""), f.String("pg", "", "")
+	turns, at := f.String("turns", "", ""), f.Int("depth", 0, "")
+	f.Bool("no-warmup", false, "")
+	for _, name := range []string{"m", "seqs", "slot", "r", "npp", "ntg", "npl", "c", "state"} {
 		f.String(name, "", "")
 	}
 	if err := f.Parse(args); err != nil {
@@ -109,17 +116,37 @@ func fake(program string, args []string) error {
 			rss = 1100
 		}
 		fmt.Printf("{\"when\":\"load\",\"ms\":%g,\"rss\":1}\n{\"when\":\"decode\",\"ms\":3,\"rss\":%d,\"hugetlb\":1000}\n", 100*slow, rss)
+	case "chat":
+		// A token takes a millisecond in a prompt and 100 in a reply.
+		fmt.Printf("{\"depth_bytes\":%d}\n", 100**at)
+		for turn := range strings.SplitSeq(*turns, ",") {
+			var prompt, reply int
+			if _, err := fmt.Sscanf(turn, "%d+%d", &prompt, &reply); err != nil {
+				return err
+			}
+			fmt.Printf("{\"prompt\":%d,\"prompt_ns\":%g,\"reply\":%d,\"reply_ns\":%g}\n", prompt, 1e6*slow*float64(prompt), reply, 1e8*slow*float64(reply))
+		}
 	case "llama-bench":
-		if *prompts == "0" {
-			fmt.Printf("{\"n_prompt\":0,\"n_gen\":%d,\"samples_ns\":[%g,%g]}\n", *n, 1e8*slow, 1.02e8*slow)
-			return nil
+		var tests []string
+		test := func(prompt, gen int) {
+			tests = append(tests, fmt.Sprintf("{\"n_prompt\":%d,\"n_gen\":%d,\"n_depth\":%d,\"samples_ns\":[%g,%g]}", prompt, gen, *depth, 1e8*slow, 1.02e8*slow))
 		}
 		for p := range strings.SplitSeq(*prompts, ",") {
-			fmt.Printf("{\"n_prompt\":%s,\"n_gen\":0,\"samples_ns\":[%g,%g]}\n", p, 1e8*slow, 1.02e8*slow)
+			if n, err := strconv.Atoi(p); err == nil && n > 0 {
+				test(n, 0)
+			}
 		}
+		if *n > 0 {
+			test(0, *n)
+		}
+		var prompt, gen int
+		if _, err := fmt.Sscanf(*mixed, "%d,%d", &prompt, &gen); err == nil {
+			test(prompt, gen)
+		}
+		fmt.Printf("[\n%s\n]\n", strings.Join(tests, ",\n"))
 	case "llama-batched-bench":
-		for _, n := range sequences {
-			fmt.Printf("{\"pl\":%d,\"speed_tg\":%g}\n", n, 10/slow)
+		for _, n := range []int{2, 4, 8} {
+			fmt.Printf("| 8 | 32 | %d | 80 | 1 | 1 | 1 | %.2f | 1 | 1 |\n", n, 10/slow)
 		}
 	}
 	return nil

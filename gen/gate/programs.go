@@ -9,32 +9,6 @@ import (
 // programs are those of a build that gates run.
 var programs = []string{"zt-probe", "llama-bench", "llama-batched-bench"}
 
-// benchLine is a test of `llama-bench -o jsonl`: NPrompt tokens of prefill or NGen tokens of decode.
-type benchLine struct {
-	NPrompt   int       `json:"n_prompt"`
-	NGen      int       `json:"n_gen"`
-	SamplesNS []float64 `json:"samples_ns"`
-}
-
-// name is the test's name in llama-bench's own table.
-func (l benchLine) name() string {
-	if l.NGen == 0 {
-		return fmt.Sprintf("pp%d", l.NPrompt)
-	}
-	return fmt.Sprintf("tg%d", l.NGen)
-}
-
-// rate is the median speed in tokens a second.
-func (l benchLine) rate() float64 {
-	return float64(l.NPrompt+l.NGen) * 1e9 / statistics.Median(l.SamplesNS)
-}
-
-// batchedLine is a test of `llama-batched-bench --output-format jsonl`: decode of PL sequences at once.
-type batchedLine struct {
-	PL      int     `json:"pl"`
-	SpeedTG float64 `json:"speed_tg"` // tokens a second of all sequences together
-}
-
 // speedLine is a line of `zt-probe speed`: the first describes the run, the second is a read alone, then each is a token and
 // the read after it, and the last sums up.
 type speedLine struct {

@@ -3,23 +3,25 @@ package gate
 import (
 	"context"
 	"fmt"
+	"math"
 	"strconv"
+	"time"
 
+	"github.com/llama-zen-turbo/llama-zen-turbo/gen/journal"
 	"github.com/llama-zen-turbo/llama-zen-turbo/gen/program"
 	"github.com/llama-zen-turbo/llama-zen-turbo/gen/progress"
+	"github.com/llama-zen-turbo/llama-zen-turbo/gen/report"
 	"github.com/llama-zen-turbo/llama-zen-turbo/gen/statistics"
+	"github.com/llama-zen-turbo/llama-zen-turbo/gen/throughput"
 )
 
-// pair is one measurement of both builds, taken one after the other.
-type pair struct{ stock, tuned float64 }
-
-// pairs splits a list of pairs into the builds' samples and their ratios, tuned over stock.
-func pairs(list []pair) (stock, tuned, ratios []float64) {
-	for _, p := range list {
-		stock, tuned, ratios = append(stock, p.stock), append(tuned, p.tuned), append(ratios, p.tuned/p.stock)
-	}
-	return stock, tuned, ratios
-}
+// Turns of each speed measurement where Options.Rounds does not say. Four make two blocks and an interval of 1.6 standard
+// deviations of one ratio, six make one of 1.05; the expensive workloads of a slow machine get the former, the others the latter.
+const (
+	leastTurns  = 4
+	mostTurns   = 6
+	speedBudget = 10 * time.Minute
+)
 
 // timed records what g says of a time or speed taken on this host.
 func (v *verifier) timed(g Gate, model, what string, m Measurement) {
@@ -27,243 +29,301 @@ func (v *verifier) timed(g Gate, model, what string, m Measurement) {
 	v.judge(g, model, what, m)
 }
 
-// both runs a program of both builds, stock first, and hands over their output.
-func both[T any](ctx context.Context, v *verifier, name string, args []string) (stock, tuned []T, err error) {
-	if stock, err = program.Run[T](ctx, v.stock, name, args...); err != nil {
-		return nil, nil, err
+// session is how the tests of m take turns.
+func (v *verifier) session(s *progress.Step, m Model) *throughput.Session {
+	session := &throughput.Session{Name: m.Name + ", ", Threads: v.Threads, Least: leastTurns, Most: mostTurns, Budget: speedBudget, Journal: v.journal,
+		Count: func(done, total int, doing string) { s.Count(done, total, m.Name+" "+doing) }}
+	if v.Rounds > 0 {
+		session.Least, session.Most, session.Budget = v.Rounds, v.Rounds, 0
 	}
-	tuned, err = program.Run[T](ctx, v.tuned, name, args...)
-	return stock, tuned, err
+	return session
 }
+
+// said notes what a reader must know of how a series came about.
+func (v *verifier) said(m Model, series throughput.Series) {
+	if note := series.Note(); note != "" {
+		v.note(fmt.Sprintf("%s, %s: %s", m.Name, series.Test, note))
+	}
+}
+
+// What zt-probe load is asked for.
+const (
+	loadMS    = "ms"
+	loadBytes = "bytes"
+)
 
 // load compares how long the model takes to load and the memory it holds after a first token, in the mode that llama.cpp
 // chooses and without mmap, both against stock without mmap: with it, stock has read nothing yet when it says it is loaded.
 func (v *verifier) load(ctx context.Context, s *progress.Step, m Model) error {
-	modes := []string{"auto", "none"}
-	times, memory := map[string][]pair{}, map[string][]pair{}
-	one := func(b program.Build, mode string) (ms, bytes float64, err error) {
-		lines, err := program.Run[loadLine](ctx, b, "zt-probe", "load", "-m", m.Path, "-t", strconv.Itoa(v.Threads), "-lm", mode)
-		if err != nil {
-			return 0, 0, err
-		}
-		for _, l := range lines {
-			switch l.When {
-			case "load":
-				ms = l.MS
-			case "decode":
-				bytes = l.RSS + l.HugeTLB
+	subject := func(name string, b program.Build, mode string) throughput.Subject {
+		return throughput.Subject{Name: name, Measure: func(ctx context.Context) (map[string]float64, error) {
+			lines, err := program.Run[loadLine](ctx, b, "zt-probe", "load", "-m", m.Path, "-t", strconv.Itoa(v.Threads), "-lm", mode)
+			if err != nil {
+				return nil, err
 			}
-		}
-		if ms == 0 || bytes == 0 {
-			return 0, 0, fmt.Errorf("zt-probe load of the %s build reported no time or memory", b.Name)
-		}
-		return ms, bytes, nil
+			found := map[string]float64{}
+			for _, l := range lines {
+				switch l.When {
+				case "load":
+					found[loadMS] = l.MS
+				case "decode":
+					found[loadBytes] = l.RSS + l.HugeTLB
+				}
+			}
+			return found, nil
+		}}
 	}
-	// The first load brings the file into the page cache and is not counted.
-	s.Count(0, v.Rounds+1, m.Name+" warming the page cache")
-	if _, _, err := one(v.stock, "none"); err != nil {
+	stock := subject("stock", v.stock, "none")
+	modes := []string{"auto", "none"}
+	test := throughput.Test{Name: "load", Fixed: true, Subjects: []throughput.Subject{stock}, Prepare: func(ctx context.Context) error {
+		_, err := stock.Measure(ctx) // brings the file into the page cache
+		return err
+	}}
+	for _, mode := range modes {
+		test.Subjects = append(test.Subjects, subject("tuned "+mode, v.tuned, mode))
+	}
+	all, err := v.session(s, m).Run(ctx, []throughput.Test{test})
+	if err != nil {
 		return err
 	}
-	for round := range v.Rounds {
-		s.Count(round+1, v.Rounds+1, m.Name)
-		for _, mode := range modes {
-			stockMS, stockBytes, err := one(v.stock, "none")
-			if err != nil {
-				return err
-			}
-			tunedMS, tunedBytes, err := one(v.tuned, mode)
-			if err != nil {
-				return err
-			}
-			times[mode] = append(times[mode], pair{stockMS, tunedMS})
-			memory[mode] = append(memory[mode], pair{stockBytes / (1 << 20), tunedBytes / (1 << 20)})
-		}
-	}
-	for _, mode := range modes {
+	series := all[0]
+	v.said(m, series)
+	for i, mode := range modes {
 		what := "load mode " + mode
-		stock, tuned, ratios := pairs(times[mode])
-		v.timed(loadMillis, m.Name, what, Measurement{Samples: stock, Build: "stock", Note: "load mode none"})
-		v.timed(loadMillis, m.Name, what, Measurement{Samples: tuned, Build: "tuned"})
-		v.timed(loadTime, m.Name, what, Measurement{Samples: ratios})
-		s.Say("%s, load mode %s: %.0f ms, stock %.0f ms", m.Name, mode, statistics.Median(tuned), statistics.Median(stock))
-		stock, tuned, ratios = pairs(memory[mode])
-		v.judge(residentMiB, m.Name, what, Measurement{Samples: stock, Build: "stock", Note: "load mode none"})
-		v.judge(residentMiB, m.Name, what, Measurement{Samples: tuned, Build: "tuned"})
-		v.judge(resident, m.Name, what, Measurement{Samples: ratios})
+		times, err := series.Compare("stock", "tuned "+mode, loadMS)
+		if err != nil {
+			return err
+		}
+		memory, err := series.Compare("stock", "tuned "+mode, loadBytes)
+		if err != nil {
+			return err
+		}
+		if i == 0 {
+			v.timed(loadMillis, m.Name, "load mode none", Measurement{Samples: times.Base, Build: "stock"})
+			v.judge(residentMiB, m.Name, "load mode none", Measurement{Samples: mebibytes(memory.Base), Build: "stock"})
+		}
+		v.timed(loadMillis, m.Name, what, Measurement{Samples: times.Other, Build: "tuned"})
+		v.timed(loadTime, m.Name, what, Measurement{Samples: times.Ratios, Same: times.Same})
+		v.judge(residentMiB, m.Name, what, Measurement{Samples: mebibytes(memory.Other), Build: "tuned"})
+		v.judge(resident, m.Name, what, Measurement{Samples: memory.Ratios, Same: memory.Same})
+		s.Say("%s, load mode %s: %.0f ms, stock %.0f ms", m.Name, mode, statistics.Median(times.Other), statistics.Median(times.Base))
 	}
-	s.Did("%s: loaded %d times by each build", m.Name, len(modes)*v.Rounds)
+	s.Did("%s: loaded %d times by stock, in %d modes by tuned", m.Name, len(series.Values("stock", loadMS)), len(modes))
 	return nil
 }
 
-// Sizes of the speed runs.
-var (
-	prompts   = []int{128, 512}
-	sequences = []int{2, 4, 8}
-)
+func mebibytes(bytes []float64) []float64 {
+	m := make([]float64, len(bytes))
+	for i, b := range bytes {
+		m[i] = b / (1 << 20)
+	}
+	return m
+}
 
+// What zt-probe speed is asked for.
 const (
-	repetitions = 3  // of a llama-bench test in one round
-	generated   = 32 // tokens of a decode test
+	readPercent  = "percent of the read loop"
+	readBytes    = "bytes a second of the read loop"
+	weightBytes  = "weight bytes"
+	besideTokens = 32
 )
 
-// speed runs the builds in turn, A B A B, and reports the ratio of each pair.
+// besideReads is decode with a plain read loop between the tokens: what it reaches of the memory's speed of that very moment.
+// hugeStock is what stock's users can have of it without a patch.
+func (v *verifier) besideReads(m Model) throughput.Test {
+	subject := func(name string, b program.Build, more ...string) throughput.Subject {
+		return throughput.Subject{Name: name, Measure: func(ctx context.Context) (map[string]float64, error) {
+			args := append([]string{"speed", "-m", m.Path, "-t", strconv.Itoa(v.Threads), "-n", strconv.Itoa(besideTokens)}, more...)
+			lines, err := program.Run[speedLine](ctx, b, "zt-probe", args...)
+			if err != nil {
+				return nil, err
+			}
+			sum, err := summarize(lines)
+			return map[string]float64{readPercent: sum.percent, readBytes: sum.read, weightBytes: lines[0].WeightBytes}, err
+		}}
+	}
+	return throughput.Test{Name: "decode beside the read loop", Fixed: true, Subjects: []throughput.Subject{
+		subject("stock", v.stock),
+		subject("tuned", v.tuned),
+		subject(hugeStock, v.stock.With("GLIBC_TUNABLES=glibc.malloc.hugetlb=1"), "-lm", "none"),
+	}}
+}
+
+const hugeStock = "stock with huge pages"
+
+// speed has all builds do the workloads of gen/throughput in turn.
 func (v *verifier) speed(ctx context.Context, s *progress.Step, m Model) error {
 	shape, err := ReadShape(m.Path)
 	if err != nil {
 		return err
 	}
-	threads, n := strconv.Itoa(v.Threads), strconv.Itoa(generated)
-	bench := map[string][]pair{}
-	batched := map[int][]pair{}
-	var decode, readRates []pair // percent of the read loop; GB/s of it
-	var huge []float64           // percent for stock with huge pages
-
-	for round := range v.Rounds {
-		step := func(i int, doing string) {
-			s.Count(4*round+i, 4*v.Rounds, fmt.Sprintf("%s round %d %s", m.Name, round+1, doing))
+	setup := throughput.Setup{Stock: v.stock, Tuned: v.tuned, Peers: v.Peers, Model: m.Path, Threads: v.Threads, Scratch: v.scratch}
+	if setup.Pace, err = journal.Do(ctx, v.journal, m.Name+", pace", setup.MeasurePace); err != nil {
+		return err
+	}
+	tests := append(setup.Tests(ctx), v.besideReads(m))
+	all, err := v.session(s, m).Run(ctx, tests)
+	if err != nil {
+		return err
+	}
+	beside := all[len(all)-1]
+	work := work{shape: shape, weights: beside.Values("tuned", weightBytes)[0]}
+	for _, series := range all {
+		v.said(m, series)
+		if bytes := series.Values("tuned", throughput.ContextBytes); len(bytes) > 0 {
+			work.context = bytes[0]
 		}
-
-		step(0, "prefill")
-		for _, args := range [][]string{{"-p", ints(prompts), "-n", "0"}, {"-p", "0", "-n", n}} {
-			args = append([]string{"-m", m.Path, "-t", threads, "-r", strconv.Itoa(repetitions), "-o", "jsonl"}, args...)
-			stock, tuned, err := both[benchLine](ctx, v, "llama-bench", args)
+	}
+	least, most := math.MaxInt, 0
+	for i, test := range tests {
+		for _, c := range test.Cases {
+			turns, err := v.workload(s, m, work, all[i], c)
 			if err != nil {
 				return err
 			}
-			if err := matchBench(bench, stock, tuned); err != nil {
-				return err
-			}
-			step(1, "decode")
+			least, most = min(least, turns), max(most, turns)
 		}
-
-		step(2, "parallel sequences")
-		cells := sequences[len(sequences)-1] * (16 + generated)
-		a, b, err := both[batchedLine](ctx, v, "llama-batched-bench", []string{"-m", m.Path, "-t", threads, "-npp", "16", "-ntg", n,
-			"-npl", ints(sequences), "-c", strconv.Itoa(cells), "--output-format", "jsonl"})
-		if err != nil {
-			return err
-		}
-		if err := matchBatched(batched, a, b); err != nil {
-			return err
-		}
-
-		step(3, "decode beside the read loop")
-		stock, tuned, err := both[speedLine](ctx, v, "zt-probe", []string{"speed", "-m", m.Path, "-t", threads, "-n", n})
-		if err != nil {
-			return err
-		}
-		sa, err := summarize(stock)
-		if err != nil {
-			return err
-		}
-		sb, err := summarize(tuned)
-		if err != nil {
-			return err
-		}
-		decode = append(decode, pair{sa.percent, sb.percent})
-		readRates = append(readRates, pair{sa.read / 1e9, sb.read / 1e9})
-
-		// What stock's users can have without a patch.
-		withHuge := v.stock.With("GLIBC_TUNABLES=glibc.malloc.hugetlb=1")
-		lines, err := program.Run[speedLine](ctx, withHuge, "zt-probe", "speed", "-m", m.Path, "-t", threads, "-n", n, "-lm", "none")
-		if err != nil {
-			return err
-		}
-		sh, err := summarize(lines)
-		if err != nil {
-			return err
-		}
-		huge = append(huge, sh.percent)
 	}
 
-	peak := v.limits.At(v.Threads).VNNI.Best()
-	for _, n := range prompts {
-		what := fmt.Sprintf("pp%d", n)
-		stock, tuned, ratios := pairs(bench[what])
-		v.rates(m.Name, what, stock, tuned)
-		v.timed(ppSpeed, m.Name, what, Measurement{Samples: ratios})
-		for _, x := range []struct {
-			name  string
-			rates []float64
-		}{{"stock", stock}, {"tuned", tuned}} {
-			ops := shape.Ops(n) * statistics.Median(x.rates) / float64(n)
-			v.timed(opsPerSecond, m.Name, what, Measurement{Value: ops / 1e9, Build: x.name})
-			if peak > 0 {
-				v.timed(ofVNNIPeak, m.Name, what, Measurement{Value: 100 * ops / peak, Build: x.name, Note: fmt.Sprintf("of %.0f GOP/s measured", peak/1e9)})
-			}
-		}
-		s.Say("%s %s: %.2f times stock", m.Name, what, statistics.Median(ratios))
+	for _, name := range []string{"stock", "tuned"} {
+		v.timed(readRate, m.Name, "decode", Measurement{Samples: scaled(beside.Values(name, readBytes), 1e-9), Build: name})
 	}
-	what := "tg" + n
-	stock, tuned, ratios := pairs(bench[what])
-	v.rates(m.Name, what, stock, tuned)
-	v.timed(tgSpeed, m.Name, what, Measurement{Samples: ratios})
-	s.Say("%s %s: %.2f times stock", m.Name, what, statistics.Median(ratios))
-
-	stock, tuned, _ = pairs(decode)
+	stock, tuned := beside.Values("stock", readPercent), beside.Values("tuned", readPercent)
 	v.timed(tgOfRead.only(), m.Name, "decode", Measurement{Samples: stock, Build: "stock"})
-	v.timed(tgOfRead.only(), m.Name, "decode", Measurement{Samples: huge, Build: "stock", Note: "with -lm none and glibc.malloc.hugetlb=1"})
+	v.timed(tgOfRead.only(), m.Name, "decode", Measurement{Samples: beside.Values(hugeStock, readPercent), Build: "stock",
+		Note: "with -lm none and glibc.malloc.hugetlb=1"})
 	v.timed(tgOfRead, m.Name, "decode", Measurement{Samples: tuned, Build: "tuned"})
 	s.Say("%s decode: %.1f %% of the read loop, stock %.1f %%", m.Name, statistics.Median(tuned), statistics.Median(stock))
-	stock, tuned, _ = pairs(readRates)
-	v.timed(readRate, m.Name, "decode", Measurement{Samples: stock, Build: "stock"})
-	v.timed(readRate, m.Name, "decode", Measurement{Samples: tuned, Build: "tuned"})
-
-	for _, n := range sequences {
-		what := fmt.Sprintf("tg, %d sequences", n)
-		stock, tuned, ratios := pairs(batched[n])
-		v.rates(m.Name, what, stock, tuned)
-		v.timed(batchedSpeed[n], m.Name, what, Measurement{Samples: ratios})
-		s.Say("%s %s: %.2f times stock", m.Name, what, statistics.Median(ratios))
-	}
-	s.Did("%s: %d rounds", m.Name, v.Rounds)
+	s.Did("%s: %d to %d turns of %d workloads", m.Name, least, most, len(tests))
 	return nil
 }
 
-// rates records the tokens a second of both builds.
-func (v *verifier) rates(model, what string, stock, tuned []float64) {
-	v.timed(tokensPerSecond, model, what, Measurement{Samples: stock, Build: "stock"})
-	v.timed(tokensPerSecond, model, what, Measurement{Samples: tuned, Build: "tuned"})
+func scaled(values []float64, by float64) []float64 {
+	list := make([]float64, len(values))
+	for i, x := range values {
+		list[i] = by * x
+	}
+	return list
 }
 
-// matchBench adds the tests of two llama-bench runs to pairs by their names. The runs must have done the same tests.
-func matchBench(to map[string][]pair, stock, tuned []benchLine) error {
-	if len(stock) != len(tuned) {
-		return fmt.Errorf("llama-bench ran %d tests of stock and %d of tuned", len(stock), len(tuned))
+// workload records what all builds reached in c, and returns how many turns that took.
+func (v *verifier) workload(s *progress.Step, m Model, w work, series throughput.Series, c throughput.Case) (turns int, err error) {
+	own, err := series.Compare("stock", "tuned", c.Name)
+	if err != nil {
+		return 0, err
 	}
-	for i := range stock {
-		name := stock[i].name()
-		if tuned[i].name() != name || len(stock[i].SamplesNS) == 0 || len(tuned[i].SamplesNS) == 0 {
-			return fmt.Errorf("llama-bench test %d is %s with %d samples of stock and %s with %d of tuned",
-				i, name, len(stock[i].SamplesNS), tuned[i].name(), len(tuned[i].SamplesNS))
+	goal, agreed := speedGoals[c.Name]
+	if !agreed {
+		goal = Gate{Quantity: report.SpeedOverStock, Unit: "x"}
+	}
+	ratio := Measurement{Samples: own.Ratios, Same: own.Same}
+	if goal.ungated(v.vendor) != "" {
+		if goal.Limit > notSlower.Limit {
+			ratio.Note = fmt.Sprintf("%s %s on AMD", goal.Side, report.Number(goal.Limit))
 		}
-		to[name] = append(to[name], pair{stock[i].rate(), tuned[i].rate()})
+		goal = notSlower
 	}
-	return nil
+	v.rate(m, w, c, "stock", own.Base)
+	v.rate(m, w, c, "tuned", own.Other)
+	v.judge(goal, m.Name, c.Name, ratio)
+	if len(own.Same) > 0 {
+		v.judge(noise, m.Name, c.Name, Measurement{Value: statistics.Noise(own.Same), Note: fmt.Sprintf("of %d ratios of one build to itself", len(own.Same))})
+	}
+	if x := w.intensity(c); x > 0 {
+		v.judge(intensity, m.Name, c.Name, Measurement{Value: x})
+	}
+	s.Say("%s %s: %.2f times stock", m.Name, c.Name, statistics.Median(own.Ratios))
+
+	for _, peer := range v.Peers {
+		if why := series.Missing(peer.Name); why != "" {
+			v.note(fmt.Sprintf("%s, %s: %s did not run: %s", m.Name, c.Name, peer.Name, why))
+		}
+		over, err := series.Compare("stock", peer.Name, c.Name)
+		if err != nil {
+			continue // it is missing, or was before it had run twice
+		}
+		ours, err := series.Compare(peer.Name, "tuned", c.Name)
+		if err != nil {
+			return 0, err
+		}
+		v.rate(m, w, c, peer.Name, over.Other)
+		v.judge(Gate{Quantity: report.SpeedOverStock, Unit: "x"}, m.Name, c.Name, Measurement{Samples: over.Ratios, Same: over.Same, Build: peer.Name})
+		v.judge(Gate{Quantity: "speed over " + peer.Name, Unit: "x"}, m.Name, c.Name, Measurement{Samples: ours.Ratios, Same: ours.Same})
+		s.Say("%s %s: %.2f times %s", m.Name, c.Name, statistics.Median(ours.Ratios), peer.Name)
+	}
+	return len(own.Ratios), nil
 }
 
-// matchBatched is matchBench for llama-batched-bench.
-func matchBatched(to map[int][]pair, stock, tuned []batchedLine) error {
-	if len(stock) != len(sequences) || len(tuned) != len(sequences) {
-		return fmt.Errorf("llama-batched-bench ran %d tests of stock and %d of tuned, not %d", len(stock), len(tuned), len(sequences))
+// rate records the speed of a build and its share of what the machine can do.
+func (v *verifier) rate(m Model, w work, c throughput.Case, build string, rates []float64) {
+	v.timed(tokensPerSecond, m.Name, c.Name, Measurement{Samples: rates, Build: build})
+	seconds := float64(c.Tokens()) / statistics.Median(rates)
+	if w.intensity(c) > 0 {
+		v.timed(opsPerSecond, m.Name, c.Name, Measurement{Value: w.operations(c) / seconds / 1e9, Build: build})
 	}
-	for i, n := range sequences {
-		if stock[i].PL != n || tuned[i].PL != n || stock[i].SpeedTG <= 0 || tuned[i].SpeedTG <= 0 {
-			return fmt.Errorf("llama-batched-bench test %d is of %d and %d sequences, not %d", i, stock[i].PL, tuned[i].PL, n)
-		}
-		to[n] = append(to[n], pair{stock[i].SpeedTG, tuned[i].SpeedTG})
+	limits := v.limits.At(v.Threads)
+	if vnni, read := limits.VNNI.Best(), limits.Read(); vnni > 0 && read > 0 {
+		g, least, note := w.least(c, vnni, read)
+		v.timed(g, m.Name, c.Name, Measurement{Value: 100 * least / seconds, Build: build, Note: note})
 	}
-	return nil
 }
 
-// ints joins numbers with commas, as the tools' options want them.
-func ints(list []int) string {
-	text := ""
-	for i, n := range list {
-		if i > 0 {
-			text += ","
-		}
-		text += strconv.Itoa(n)
+// work is what a model costs a machine.
+type work struct {
+	shape   Shape
+	weights float64 // bytes that a generated token reads of them
+	context float64 // bytes of a deep context, which it reads too
+}
+
+// ubatch is the number of tokens of a prompt that llama.cpp computes in one sweep of the weights.
+const ubatch = 512
+
+// operations is the weight arithmetic of c. Of the prompts of a conversation all tokens count that take part in every matrix.
+func (w work) operations(c throughput.Case) float64 {
+	ops := float64(c.Steps*c.Sequences) * w.shape.Ops(1)
+	if c.Prompt > 0 {
+		ops += w.shape.Ops(c.Prompt)
 	}
-	return text
+	return ops
+}
+
+// intensity is the operations of c for each byte of weights read; 0 where c is several things one after the other.
+func (w work) intensity(c throughput.Case) float64 {
+	switch {
+	case c.Prompt > 0 && c.Steps > 0:
+		return 0
+	case c.Prompt > 0:
+		return w.operations(c) / (w.weights * math.Ceil(float64(c.Prompt)/ubatch))
+	default:
+		return w.operations(c) / (w.weights * float64(c.Steps))
+	}
+}
+
+// least is the seconds that c takes a machine which does nothing but its int8 arithmetic at vnni operations a second and read weights and
+// context at read bytes a second, both at once. The gate is the share of the one that takes longer.
+func (w work) least(c throughput.Case, vnni, read float64) (g Gate, seconds float64, note string) {
+	prompts, steps := 0.0, 0.0
+	ofPeak, ofRead := fmt.Sprintf("of %.0f GOP/s measured", vnni/1e9), fmt.Sprintf("of %.1f GB/s measured", read/1e9)
+	if c.Prompt > 0 {
+		arithmetic, reading := w.shape.Ops(c.Prompt)/vnni, w.weights*math.Ceil(float64(c.Prompt)/ubatch)/read
+		prompts = max(arithmetic, reading)
+		if g, note = ofVNNIPeak, ofPeak; reading > arithmetic {
+			g, note = ofReadBandwidth, ofRead
+		}
+	}
+	if c.Steps > 0 {
+		bytes := w.weights
+		if c.Depth > 0 {
+			bytes += w.context
+		}
+		arithmetic, reading := float64(c.Sequences)*w.shape.Ops(1)/vnni, bytes/read
+		steps = float64(c.Steps) * max(arithmetic, reading)
+		if g, note = ofReadBandwidth, ofRead; arithmetic > reading {
+			g, note = ofVNNIPeak, ofPeak
+		}
+	}
+	if c.Prompt > 0 && c.Steps > 0 {
+		g, note = ofBoth, ofPeak+" and "+ofRead
+	}
+	return g, prompts + steps, note
 }

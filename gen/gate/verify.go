@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"slices"
 	"time"
 
 	"github.com/llama-zen-turbo/llama-zen-turbo/avo/roofline"
+	"github.com/llama-zen-turbo/llama-zen-turbo/gen/journal"
 	"github.com/llama-zen-turbo/llama-zen-turbo/gen/program"
 	"github.com/llama-zen-turbo/llama-zen-turbo/gen/progress"
 	"github.com/llama-zen-turbo/llama-zen-turbo/gen/report"
@@ -23,7 +25,10 @@ type Options struct {
 
 	AccuracyOnly bool // no timing: for machines that others use too
 	Threads      int  // of every program; 0: one for each CPU
-	Rounds       int  // A B pairs of each speed measurement; 0: 3
+	Rounds       int  // turns of each speed measurement; 0: as many as a quarter of an hour allows
+
+	// Peers are builds of other engines, whose speeds are measured as far as their programs allow.
+	Peers []program.Build
 
 	// Roofline measures what this machine can do at best, Threads threads included; count takes its progress. nil: speeds are
 	// reported without their share of it.
@@ -64,6 +69,7 @@ type verifier struct {
 	scratch      string                // folder for logits
 	own          map[string]Divergence // of stock from itself, by model path
 	limits       roofline.Limits       // of this machine; none before the roofline part
+	journal      *journal.Journal      // of what is finished; nil in tests
 	part         string                // being run
 	results      []report.Result
 }
@@ -74,9 +80,6 @@ type verifier struct {
 func Verify(ctx context.Context, w workspace.Workspace, log *progress.Log, o Options) (report.Report, error) {
 	if o.Threads == 0 {
 		o.Threads = runtime.NumCPU()
-	}
-	if o.Rounds == 0 {
-		o.Rounds = 3
 	}
 	if o.vendor == "" {
 		o.vendor = target.Host().Vendor
@@ -127,7 +130,7 @@ func Verify(ctx context.Context, w workspace.Workspace, log *progress.Log, o Opt
 			{"identity", m.Identity, v.identity},
 			{"greedy", m.Greedy > 0, v.greedy},
 			{"load", m.Speed && !o.AccuracyOnly, v.load},
-			{"speed", m.Speed && !o.AccuracyOnly, v.speed},
+			{"throughput", m.Speed && !o.AccuracyOnly, v.speed},
 		} {
 			if !part.want {
 				continue
@@ -143,9 +146,13 @@ func Verify(ctx context.Context, w workspace.Workspace, log *progress.Log, o Opt
 		return report.Report{}, err
 	}
 
+	rounds := v.Rounds
+	if rounds == 0 && !o.AccuracyOnly {
+		rounds = leastTurns
+	}
 	r := report.Report{
 		Version: report.Version, Date: o.Date, Environment: v.Environment,
-		Threads: v.Threads, Rounds: v.Rounds, AccuracyOnly: o.AccuracyOnly, Results: v.results,
+		Threads: v.Threads, Rounds: rounds, AccuracyOnly: o.AccuracyOnly, Results: v.results,
 	}
 	if err := r.Write(w.Report()); err != nil {
 		return r, err
@@ -159,6 +166,11 @@ func environment(caller report.Environment) report.Environment {
 	e.Target, e.Compiler, e.BLAS, e.Pins = caller.Target, caller.Compiler, caller.BLAS, caller.Pins
 	e.Toolchain, e.Notes = caller.Toolchain, caller.Notes
 	return e
+}
+
+// note adds what a reader of the report must know.
+func (v *verifier) note(text string) {
+	v.Environment.Notes = append(slices.Clip(v.Environment.Notes), text)
 }
 
 // judge records what g says of a measurement.

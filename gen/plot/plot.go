@@ -73,6 +73,9 @@ func (c *canvas) path(class string, closed bool, points ...float64) {
 
 // text writes s; anchor is start, middle or end.
 func (c *canvas) text(x, y float64, anchor, class, s string) {
+	if s == "" {
+		return
+	}
 	fmt.Fprintf(&c.b, `<text class="%s" x="%s" y="%s" text-anchor="%s">%s</text>`, class, num(x), num(y), anchor, html.EscapeString(s))
 }
 

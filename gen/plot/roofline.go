@@ -11,6 +11,7 @@ import (
 // Roof is a limit of a Roofline: of memory in bytes a second, or of arithmetic in operations a second, both in units of 1e9.
 type Roof struct {
 	Label  string
+	Short  string // where Label has no room
 	Rate   float64
 	Memory bool
 }
@@ -41,11 +42,16 @@ func (p Roofline) Draw() template.HTML {
 		gutter = 44.0 // for the numbers of the vertical axis
 	)
 	height := 300.0
+	roofs := slices.Clone(p.Roofs)
 	if p.Width >= narrow {
 		height = 380
+	} else {
+		for i := range roofs {
+			roofs[i].Label = roofs[i].Short
+		}
 	}
 	var bandwidth, peak, flat float64
-	for _, r := range p.Roofs {
+	for _, r := range roofs {
 		if r.Memory {
 			bandwidth = max(bandwidth, r.Rate)
 		} else if peak = max(peak, r.Rate); flat == 0 || r.Rate < flat {
@@ -58,45 +64,47 @@ func (p Roofline) Draw() template.HTML {
 		xs, ys = append(xs, s.Intensity/1.5, s.Intensity*1.8), append(ys, s.Rate/1.6, s.Rate)
 	}
 	sx, sy := around(xs, true), around(ys, true)
-	left, right, bottom := gutter+pad, float64(p.Width)-pad, height-footer
+	left, right, top, bottom := gutter+pad, float64(p.Width)-pad, pad+textSize+6, height-footer
 	x := func(v float64) float64 { return left + sx.at(v)*(right-left) }
-	y := func(v float64) float64 { return bottom - sy.at(v)*(bottom-pad) }
+	y := func(v float64) float64 { return bottom - sy.at(v)*(bottom-top) }
 
 	var c canvas
 	for _, t := range sx.ticks(int((right - left) / 58)) {
-		c.line(x(t), pad, x(t), bottom, "grid")
+		c.line(x(t), top, x(t), bottom, "grid")
 		c.text(x(t), bottom+15, "middle", "tick", tick(t))
 	}
-	for _, t := range sy.ticks(int((bottom - pad) / 40)) {
+	for _, t := range sy.ticks(int((bottom - top) / 40)) {
 		c.line(left, y(t), right, y(t), "grid")
 		c.text(left-6, y(t)+4, "end", "tick", tick(t))
 	}
 	c.text((left+right)/2, bottom+32, "middle", "axis", "operations per byte of weights read")
-	c.text(pad-2, pad+4, "start", "axis", "GOP/s")
+	c.text(left-6, pad+6, "end", "axis", "GOP/s")
 
 	// A sloping roof ends at the highest flat one; its name runs along it.
-	degrees := -math.Atan(math.Log(sx.High/sx.Low)/(right-left)*(bottom-pad)/math.Log(sy.High/sy.Low)) * 180 / math.Pi
-	memory, arithmetic := p.split()
+	degrees := -math.Atan(math.Log(sx.High/sx.Low)/(right-left)*(bottom-top)/math.Log(sy.High/sy.Low)) * 180 / math.Pi
+	memory, arithmetic := split(roofs)
 	for i, r := range memory {
 		from := max(sx.Low, sy.Low/r.Rate)
 		to := min(sx.High, peak/r.Rate)
 		c.line(x(from), y(from*r.Rate), x(to), y(to*r.Rate), "roof memory")
-		// Names of further roofs go below theirs, the first above.
-		dy := -6.0
-		if i > 0 {
-			dy = 14
-		}
+		// The names stand above all lines, in their order: below them is where the workloads are.
 		at := math.Exp(math.Log(from) + 0.08*(math.Log(to)-math.Log(from)))
-		c.slanted(x(at), y(at*r.Rate)+dy, degrees, "note memory", fit(r.Label, 0.8*math.Hypot(x(to)-x(at), y(to*r.Rate)-y(at*r.Rate))))
+		rise := (textSize + 2) * float64(len(memory)-1-i)
+		c.slanted(x(at), y(at*bandwidth)-6-rise, degrees, "note", fit(r.Label, 0.8*math.Hypot(x(to)-x(at), y(to*r.Rate)-y(at*r.Rate))))
 	}
 	names := make([]float64, len(arithmetic))
 	for i, r := range arithmetic {
 		c.line(x(max(sx.Low, r.Rate/bandwidth)), y(r.Rate), right, y(r.Rate), "roof")
 		names[i] = y(r.Rate) - 5
 	}
-	spread(names, textSize+2, pad+textSize, bottom-4)
+	spread(names, textSize+2, top, bottom-4)
 	for i, r := range arithmetic {
-		c.text(right-2, names[i], "end", "note", fit(r.Label, right-left-10))
+		// Beside the corner, if there is room: workloads that computing limits are far to the right of it.
+		if corner := x(r.Rate/memory[len(memory)-1].Rate) + 12; corner+width(r.Label) < right {
+			c.text(corner, names[i], "start", "note", r.Label)
+		} else {
+			c.text(right-2, names[i], "end", "note", fit(r.Label, right-left-10))
+		}
 	}
 
 	// Numbers beside the marks, moved apart where marks are close.
@@ -121,7 +129,7 @@ func (p Roofline) Draw() template.HTML {
 			for i, s := range column {
 				at[i] = y(s.Rate) + 4
 			}
-			spread(at, textSize, pad+textSize, bottom)
+			spread(at, textSize, top, bottom)
 			for i, s := range column {
 				dx, anchor := 9.0, "start"
 				if side {
@@ -138,9 +146,9 @@ func (p Roofline) Draw() template.HTML {
 	return c.svg(p.Figure, height)
 }
 
-// split returns the roofs by kind, highest first.
-func (p Roofline) split() (memory, arithmetic []Roof) {
-	for _, r := range p.Roofs {
+// split returns roofs by kind, highest first.
+func split(roofs []Roof) (memory, arithmetic []Roof) {
+	for _, r := range roofs {
 		if r.Memory {
 			memory = append(memory, r)
 		} else {

@@ -73,18 +73,24 @@ func (s Scale) linear(n int) []float64 {
 	if span <= 0 {
 		return []float64{s.Low}
 	}
-	step := math.Pow(10, math.Floor(math.Log10(span/float64(n))))
+	// From fine to coarse: the first that is not too many, unless that is a single one.
+	unit := math.Pow(10, math.Floor(math.Log10(span/float64(n))))
+	var finer []float64
 	for _, m := range []float64{1, 2, 5, 10, 20} {
-		if span/(m*step)+1 <= float64(n)+1e-9 {
-			step *= m
-			break
+		step := m * unit
+		var found []float64
+		for i := math.Ceil(s.Low/step - 1e-9); i*step <= s.High+1e-9*step; i++ {
+			found = append(found, i*step+0) // +0 makes -0 a plain 0
 		}
+		if len(found) < 2 && finer != nil {
+			return finer
+		}
+		if len(found) <= n {
+			return found
+		}
+		finer = found
 	}
-	var found []float64
-	for i := math.Ceil(s.Low/step - 1e-9); i*step <= s.High+1e-9*step; i++ {
-		found = append(found, i*step)
-	}
-	return found
+	return finer
 }
 
 // tick prints a value of an axis: few digits, powers of ten as such.

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"fmt"
 	"html/template"
-	"math"
 	"regexp"
 	"slices"
 	"strconv"
@@ -14,6 +13,9 @@ import (
 
 // limitCase is the Case of a Limit: what was measured, and on how many threads.
 var limitCase = regexp.MustCompile(`^(.+), (\d+) threads?$`)
+
+// numbers are what instructions multiply.
+var numbers = map[string]string{"VPDPBUSD": "int8", "VFMADD231PS": "f32", "VDPBF16PS": "bf16"}
 
 // limit is what the machine can do at best.
 type limit struct {
@@ -48,19 +50,25 @@ func (r Report) limits() []limit {
 	return list
 }
 
-// spot is a workload of a build on the roofline.
+// spot is a workload on the roofline.
 type spot struct {
-	Number             int
-	Model, Case, Build string
-	Intensity          float64 // op/B
-	Rate               float64 // GOP/s
-	Roof               float64 // what the machine allows at that intensity, GOP/s
-	Percent            float64 // of it
+	Number      int
+	Model, Case string
+	Intensity   float64 // op/B
+	Roof        float64 // what the machine allows at that intensity, GOP/s
+	Reached     []reach // by roofline.Builds
+}
+
+// reach is what a build reached of a roof.
+type reach struct {
+	Rate    float64 // GOP/s; 0 where it was not measured
+	Percent float64 // of the roof
 }
 
 // roofline is the plot of what was reached beside what can be.
 type roofline struct {
 	figure
+	Builds    []string
 	Spots     []spot
 	Bandwidth *figure // by threads
 	Threads   int     // of the roofs
@@ -88,40 +96,48 @@ func (p *page) Roofline() *roofline {
 		} else if l.what == "VPDPBUSD" {
 			integer = l.best()
 		}
-		roofs = append(roofs, plot.Roof{Label: fmt.Sprintf("%s: %s %s", l.what, fixed(l.best()), unit), Rate: l.best(), Memory: l.memory})
+		best := Number(l.best()) + " " + unit
+		short := best
+		if name := numbers[l.what]; name != "" {
+			short = name + " " + Number(l.best())
+		}
+		roofs = append(roofs, plot.Roof{Label: l.what + ": " + best, Short: short, Rate: l.best(), Memory: l.memory})
 	}
 	if bandwidth == 0 || len(roofs) == 0 || !slices.ContainsFunc(roofs, func(r plot.Roof) bool { return !r.Memory }) {
 		return nil
-	}
-	view := &roofline{Threads: most}
-	for _, i := range p.Results {
-		if i.Quantity != Intensity || i.Value <= 0 {
-			continue
-		}
-		number := 1
-		if n := len(view.Spots); n > 0 {
-			number = view.Spots[n-1].Number + 1
-		}
-		for _, x := range p.Results {
-			if x.Quantity != WeightArithmetic || x.Model != i.Model || x.Case != i.Case || x.Value <= 0 {
-				continue
-			}
-			roof := bandwidth * i.Value
-			if integer > 0 {
-				roof = math.Min(roof, integer)
-			}
-			view.Spots = append(view.Spots, spot{number, x.Model, x.Case, x.Build, i.Value, x.Value, roof, 100 * x.Value / roof})
-		}
 	}
 	plotted := plot.Roofline{Roofs: roofs}
 	desc := ""
 	for _, r := range roofs {
 		desc += r.Label + "; "
 	}
-	for _, s := range view.Spots {
-		tip := fmt.Sprintf("%s %s, %s: %s GOP/s at %s op/B, %s %% of what the machine allows", s.Model, s.Case, s.Build, fixed(s.Rate), fixed(s.Intensity), fixed(s.Percent))
-		desc += tip + "; "
-		plotted.Spots = append(plotted.Spots, plot.Spot{Number: s.Number, Tip: tip, Class: class(s.Build), Left: s.Build == Stock, Intensity: s.Intensity, Rate: s.Rate})
+	view := &roofline{Threads: most}
+	reached := p.ofBuilds(func(x Result) bool { return x.Quantity == WeightArithmetic && x.Value > 0 })
+	if reached == nil {
+		reached = &pivot{}
+	}
+	view.Builds = reached.Builds
+	for _, i := range p.Results {
+		at := slices.IndexFunc(reached.Rows, func(r pivotRow) bool { return r.Model == i.Model && r.Case == i.Case })
+		if i.Quantity != Intensity || i.Value <= 0 || at < 0 {
+			continue
+		}
+		s := spot{Number: len(view.Spots) + 1, Model: i.Model, Case: i.Case, Intensity: i.Value, Roof: bandwidth * i.Value}
+		if integer > 0 {
+			s.Roof = min(s.Roof, integer)
+		}
+		for _, x := range reached.Rows[at].Cells {
+			if x == nil {
+				s.Reached = append(s.Reached, reach{})
+				continue
+			}
+			r := reach{x.Value, 100 * x.Value / s.Roof}
+			s.Reached = append(s.Reached, r)
+			tip := fmt.Sprintf("%s %s, %s: %s GOP/s at %s op/B, %s %% of what the machine allows", x.Model, x.Case, x.Build, fixed(r.Rate), fixed(s.Intensity), fixed(r.Percent))
+			desc += tip + "; "
+			plotted.Spots = append(plotted.Spots, plot.Spot{Number: s.Number, Tip: tip, Class: class(x.Build), Left: x.Build == Stock, Intensity: s.Intensity, Rate: r.Rate})
+		}
+		view.Spots = append(view.Spots, s)
 	}
 	view.figure = p.figure("Roofline", desc, func(f plot.Figure) template.HTML { plotted.Figure = f; return plotted.Draw() })
 	view.Bandwidth = p.bandwidth(limits)

@@ -36,7 +36,7 @@ func (r Report) HTML(w io.Writer, history []Entry, notes []string) error {
 // Widths of plots: on a desktop, on a phone held upright, and of the small ones of the history, in CSS pixels.
 const (
 	wide   = 880
-	phone  = 340
+	phone  = 356
 	inlays = 300
 )
 
@@ -171,7 +171,7 @@ func fixed(v float64) string {
 		return strconv.FormatFloat(three, 'g', -1, 64)
 	}
 	text := strconv.FormatFloat(three, 'f', -1, 64)
-	if v >= 1 && v < 10 && v != 0 { // ratios line up
+	if three >= 1 && three < 10 { // ratios line up
 		text = strconv.FormatFloat(three, 'f', 2, 64)
 	}
 	return text
@@ -191,7 +191,7 @@ func (p *page) ours(quantity string) []Result {
 var (
 	prompt     = regexp.MustCompile(`^pp(\d+)$`)
 	generation = regexp.MustCompile(`^tg(\d+)$`)
-	deep       = regexp.MustCompile(`^tg(\d+) .*?(\d+)$`)
+	deep       = regexp.MustCompile(`^tg\d+ at depth (\d+)`)
 	parallel   = regexp.MustCompile(`^tg, (\d+) sequences$`)
 )
 
@@ -204,7 +204,7 @@ func Workload(name string) string {
 	} else if m := parallel.FindStringSubmatch(name); m != nil {
 		return "generation, " + m[1] + " sequences"
 	} else if m := deep.FindStringSubmatch(name); m != nil {
-		return "generation after " + m[2] + " tokens"
+		return "generation after " + m[1] + " tokens"
 	}
 	return name
 }
@@ -276,7 +276,11 @@ func (p *page) Ratios() []figure {
 	if len(others) > 0 {
 		plotted := plot.Intervals{Log: true, Reference: 1, Axis: "times stock's: less is better"}
 		for _, x := range others {
-			plotted.Rows = append(plotted.Rows, row(x, strings.Join([]string{strings.TrimSuffix(x.Quantity, " over stock"), x.Case, x.Model}, ", ")))
+			r := row(x, strings.Join([]string{strings.TrimSuffix(x.Quantity, " over stock"), x.Case, x.Model}, ", "))
+			if r.Text = Number(x.Value); x.Verdict == Fail {
+				r.Text += " FAIL"
+			}
+			plotted.Rows = append(plotted.Rows, r)
 		}
 		figures = append(figures, p.figure("Loading and memory over stock", summary(plotted.Rows),
 			func(f plot.Figure) template.HTML { plotted.Figure = f; return plotted.Draw() }))

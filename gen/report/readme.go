@@ -34,17 +34,20 @@ func (r Report) markdown() (string, error) {
 	var b strings.Builder
 	fmt.Fprintf(&b, "`mage verify` of %s on %s, %d cores, %d threads; target `%s`, %s; stock and tuned from the same pin, compiler and\n"+
 		"flags, in turn, %d rounds, medians with a 95 %% interval.\n\n", r.Date.UTC().Format("2006-01-02"), e.CPU, e.Cores, r.Threads, e.Target, e.Compiler, r.Rounds)
+	if e.Target != "zen5" {
+		b.WriteString("This was no Zen 5: take the figures for what they are and repeat them on yours.\n\n")
+	}
 	b.WriteString("| model | workload | tuned / stock | 95 % interval |\n|---|---|---|---|\n")
 	for _, x := range append(speeds, p.ours(MemoryOverStock)...) {
-		what := Workload(x.Case)
+		what, print := Workload(x.Case), fixed
 		if x.Quantity == MemoryOverStock {
-			what = "resident memory, " + x.Case
+			what, print = "resident memory, "+x.Case, Number // which differs little
 		}
 		between := ""
 		if x.Interval != nil {
-			between = fixed(x.Interval.Low) + " .. " + fixed(x.Interval.High)
+			between = print(x.Interval.Low) + " .. " + print(x.Interval.High)
 		}
-		fmt.Fprintf(&b, "| %s | %s | %s | %s |\n", cell(x.Model), cell(what), fixed(x.Value), between)
+		fmt.Fprintf(&b, "| %s | %s | %s | %s |\n", cell(x.Model), cell(what), print(x.Value), between)
 	}
 	shares := p.ofBuilds(func(x Result) bool { return x.Quantity == ReadShare })
 	if shares != nil {

@@ -1,7 +1,6 @@
 package report
 
 import (
-	"bytes"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -73,26 +72,6 @@ func TestReadRefuses(t *testing.T) {
 		if _, err := Read(dir); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want an error that says %q", content, err, want)
 		}
-	}
-}
-
-func TestTable(t *testing.T) {
-	var b bytes.Buffer
-	if err := sample().Table(&b, true); err != nil {
-		t.Fatal(err)
-	}
-	text := b.String()
-	for _, want := range []string{
-		"a CPU, 2 cores, 2 threads used, load average 0.0, Linux 6.1", "compiler: clang 19", "set: ZT_LOG=1",
-		"mean KL divergence", "0.0002 nats", "at most 0.001",
-		"2.4 .. 2.6", "at least 3", "FAIL", "12346 t/s", "1 of 2 gates hold",
-	} {
-		if !strings.Contains(text, want) {
-			t.Errorf("the table lacks %q:\n%s", want, text)
-		}
-	}
-	if strings.Contains(text, "BLAS") {
-		t.Errorf("the table names a BLAS nobody reported:\n%s", text)
 	}
 }
 

@@ -106,6 +106,18 @@ func (p part) Failed() bool {
 	return failed > 0
 }
 
+// Verdict is that of all gates of the part together.
+func (p part) Verdict() Verdict {
+	gated, failed := p.Count()
+	switch {
+	case failed > 0:
+		return Fail
+	case gated > 0:
+		return Pass
+	}
+	return Info
+}
+
 // Summary says how many gates hold.
 func (p part) Summary() string {
 	gated, failed := p.Count()
@@ -121,9 +133,11 @@ func (p part) Summary() string {
 }
 
 // digest returns the results a reader wants first, in their order: what compares builds, what the tuned build reached of a
-// limit, and of the gates of each model and quantity the one nearest to its bound.
+// limit, and of the gates of each model and quantity the one nearest to its bound; of many models, of each quantity.
 func (p part) digest() []Result {
 	type key struct{ model, quantity string }
+	const many = 4
+	perModel := len(models(p.Results)) <= many
 	nearest := map[key]int{}
 	keep := make([]bool, len(p.Results))
 	for i, x := range p.Results {
@@ -133,6 +147,9 @@ func (p part) digest() []Result {
 			continue
 		}
 		k := key{x.Model, x.Quantity}
+		if !perModel {
+			k.model = ""
+		}
 		if j, ok := nearest[k]; !ok || x.used() > p.Results[j].used() {
 			nearest[k] = i
 		}

@@ -42,6 +42,13 @@ func (p *page) Trends() trends {
 	for _, point := range now.Points {
 		s := plot.Series{Class: "tuned"}
 		first, last := "", ""
+		factor, unit := 1.0, ""
+		switch point.Quantity {
+		case worstKL:
+			factor, unit = 100, " %"
+		case ReadShare:
+			unit = " %"
+		}
 		for _, e := range runs {
 			i := slices.IndexFunc(e.Points, func(q Point) bool {
 				// The worst case of a divergence may be another one from run to run.
@@ -55,13 +62,13 @@ func (p *page) Trends() trends {
 			if q.Interval != nil {
 				low, high = q.Interval.Low, q.Interval.High
 			}
-			s.X, s.Y = append(s.X, float64(len(s.X))), append(s.Y, q.Value)
-			s.Low, s.High = append(s.Low, low), append(s.High, high)
+			s.X, s.Y = append(s.X, float64(len(s.X))), append(s.Y, factor*q.Value)
+			s.Low, s.High = append(s.Low, factor*low), append(s.High, factor*high)
 			last = e.Date.UTC().Format("2006-01-02")
 			if first == "" {
 				first = last
 			}
-			s.Tips = append(s.Tips, fmt.Sprintf("%s, %s: %s", e.Date.UTC().Format("2006-01-02 15:04"), e.Toolchain, fixed(q.Value)))
+			s.Tips = append(s.Tips, fmt.Sprintf("%s, %s: %s", e.Date.UTC().Format("2006-01-02 15:04"), e.Toolchain, fixed(factor*q.Value)+unit))
 		}
 		if len(s.X) < 2 {
 			continue // nothing to compare with
@@ -75,7 +82,7 @@ func (p *page) Trends() trends {
 		if point.Quantity == worstKL {
 			heading = point.Model
 		}
-		t.List = append(t.List, trend{Heading: heading + ": " + point.Quantity, Latest: fixed(point.Value), Plot: lines.Draw()})
+		t.List = append(t.List, trend{Heading: heading + ": " + point.Quantity, Latest: fixed(factor*point.Value) + unit, Plot: lines.Draw()})
 	}
 	return t
 }

@@ -13,7 +13,6 @@
     };
     form.hidden = false;
     form.addEventListener('input', show);
-    form.addEventListener('submit', function (e) { e.preventDefault(); });
     if (form.dataset.set !== 'true') { show(); }
   }
   var all = document.querySelectorAll('details');

@@ -38,7 +38,7 @@ func Verify(ctx context.Context, r Run) error {
 		return err
 	}
 	return r.locked(func() error {
-		tuned, err := r.tuned(ctx)
+		tuned, err := r.tuned(ctx, gate.UpstreamTests...)
 		if err != nil {
 			return err
 		}
@@ -59,7 +59,7 @@ func Verify(ctx context.Context, r Run) error {
 		}
 		threads := runtime.NumCPU()
 		found, err := gate.Verify(ctx, r.Workspace, r.Log, gate.Options{
-			Stock: stock.Bin, Tuned: tuned.Bin, Models: models,
+			Stock: stock.Bin, Tuned: tuned.Bin, Tests: tuned.Tests, Models: models,
 			AccuracyOnly: accuracyOnly, Threads: threads, Rounds: rounds,
 			Roofline: func(ctx context.Context, count func(int, int, string)) (roofline.Limits, error) {
 				return roofline.Measure(ctx, threads, count)

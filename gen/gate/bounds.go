@@ -167,6 +167,28 @@ var (
 		"the same program on the same input gives the same bits"}
 )
 
+// claims are the operators that the zen5 buffer type takes, with the number of upstream's own cases of each whose weights can be packed:
+// matrices, not batches of them, of 16 rows or more.
+var claims = []claim{{"MUL_MAT", "q8_0"}, {"GET_ROWS", "q8_0"}}
+
+var upstreamCases = map[claim]int{{"MUL_MAT", "q8_0"}: 21} // the matrices of GET_ROWS have 5 rows
+
+// Bounds on the tests of single operators.
+var (
+	failedChecks = Gate{"failed checks", "", report.AtMost, 0,
+		"bits are compared: with a plain loop in the order of sums that avo/gemm writes down, and with stock's dequantization"}
+	checksMade = Gate{"checks", "", report.AtLeast, 200,
+		"51 shapes with four thread counts each; a self test that leaves them out proves nothing"}
+	failedTests = Gate{"failed tests", "", report.AtMost, 0,
+		"upstream's own bounds on the error, which it has for each operator"}
+	upstreamTests = Gate{"tests", "", report.AtLeast, 1,
+		"times the cases upstream has; supporting less must not mean being tested less"}
+	graphTests = Gate{"tests", "", report.AtLeast, 2,
+		"a prompt's graph and a token's have one each"}
+	graphMisses = Gate{"unsupported tests", "", report.AtMost, 0,
+		"what we claim does not run on stock's path in a model's graph"}
+)
+
 // The speed and memory bounds are what a throwaway integration of the kernels reached on two cores of a Zen 4 with the 1B
 // shape and Q8_0. Those on time hold on hosts of boundVendor; elsewhere notSlower takes the place of those on speed, and the rest are
 // ungated. The one on memory holds everywhere, since no CPU makes a build hold its weights twice.

@@ -10,19 +10,22 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
 )
 
 // The gates are tested with programs that print what such programs print and whose faults are known: symbolic links named
-// zt-probe, llama-bench and llama-batched-bench to this test, beside a file that names the fault.
+// zt-probe, llama-bench and so on to this test, beside a file that names the fault.
 
 const faultFile = "fault"
 
+var fakes = slices.Concat(programs, []string{"zt-selftest"}, UpstreamTests)
+
 func TestMain(m *testing.M) {
 	name := filepath.Base(os.Args[0])
-	for _, p := range programs {
+	for _, p := range fakes {
 		if name == p {
 			if err := fake(name, os.Args[1:]); err != nil {
 				fmt.Fprintf(os.Stderr, "some log line\n%s: %v\n", name, err)
@@ -45,7 +48,7 @@ func fakeBuild(t *testing.T, fault string) string {
 	if err := os.WriteFile(filepath.Join(dir, faultFile), []byte(fault), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	for _, p := range programs {
+	for _, p := range fakes {
 		if err := os.Symlink(self, filepath.Join(dir, p)); err != nil {
 			t.Fatal(err)
 		}
@@ -71,6 +74,9 @@ func fake(program string, args []string) error {
 	if len(args) == 1 && args[0] == "--help" {
 		fmt.Println("  -d, --n-depth <n>\n  --no-warmup")
 		return nil
+	}
+	if command == "zt-selftest" || slices.Contains(UpstreamTests, command) {
+		return fakeOperators(command, args, fault)
 	}
 	f := flag.NewFlagSet(command, flag.ContinueOnError)
 	threads, n, out := f.Int("t", 1, ""), f.Int("n", 0, ""), f.String("o", "", "")

@@ -21,6 +21,7 @@ import (
 // Options says what to verify.
 type Options struct {
 	Stock, Tuned string // folders of the programs of the two builds
+	Tests        string // folder of UpstreamTests of the tuned build; empty: Tuned
 	Models       []Model
 
 	AccuracyOnly bool // no timing: for machines that others use too
@@ -45,16 +46,17 @@ type Model struct {
 	Name string // as in the report
 	Path string
 
-	Prefill  []int // accuracy: prompts of these many tokens
-	Decode   int   // accuracy: tokens fed one by one
-	Greedy   int   // tokens made greedily
-	Identity bool  // bits must not depend on threads, batch size and place in the batch
-	Speed    bool  // unless Options.AccuracyOnly
+	Prefill   []int // accuracy: prompts of these many tokens
+	Decode    int   // accuracy: tokens fed one by one
+	Greedy    int   // tokens made greedily
+	Identity  bool  // bits must not depend on threads, batch size and place in the batch
+	Operators bool  // the operators of its graph are tested one by one; for models that load fast
+	Speed     bool  // unless Options.AccuracyOnly
 }
 
 // Tiny asks for everything but speed: for a model small enough that this takes seconds.
 func Tiny(name, path string) Model {
-	return Model{Name: name, Path: path, Prefill: []int{256, 33, 7}, Decode: 256, Greedy: 200, Identity: true}
+	return Model{Name: name, Path: path, Prefill: []int{256, 33, 7}, Decode: 256, Greedy: 200, Identity: true, Operators: true}
 }
 
 // Full asks for speed and, on fewer tokens, accuracy.
@@ -66,7 +68,8 @@ func Full(name, path string) Model {
 type verifier struct {
 	Options
 	stock, tuned program.Build
-	scratch      string                // folder for logits
+	tests        program.Build         // upstream's, of the tuned build
+	scratch      string                // folder for logits and the like
 	own          map[string]Divergence // of stock from itself, by model path
 	limits       roofline.Limits       // of this machine; none before the roofline part
 	journal      *journal.Journal      // of what is finished; nil in tests
@@ -87,6 +90,10 @@ func Verify(ctx context.Context, w workspace.Workspace, log *progress.Log, o Opt
 	o.Environment = environment(o.Environment) // before the runs below load the machine
 	v := &verifier{Options: o, stock: program.Build{Name: "stock", Bin: o.Stock}, tuned: program.Build{Name: "tuned", Bin: o.Tuned},
 		own: map[string]Divergence{}}
+	v.tests = program.Build{Name: "tuned", Bin: o.Tests}
+	if o.Tests == "" {
+		v.tests.Bin = o.Tuned
+	}
 	need := programs
 	if o.AccuracyOnly {
 		need = programs[:1]
@@ -96,6 +103,9 @@ func Verify(ctx context.Context, w workspace.Workspace, log *progress.Log, o Opt
 		if err := b.Check(need...); err != nil {
 			return report.Report{}, err
 		}
+	}
+	if err := errors.Join(v.tuned.Check("zt-selftest"), v.tests.Check(UpstreamTests...)); err != nil {
+		return report.Report{}, err
 	}
 	if len(o.Models) == 0 {
 		return report.Report{}, errors.New("no model to verify with")
@@ -119,6 +129,10 @@ func Verify(ctx context.Context, w workspace.Workspace, log *progress.Log, o Opt
 		if err := log.Step(ctx, v.part, v.roofline); err != nil {
 			return report.Report{}, err
 		}
+	}
+	v.part = "operators"
+	if err := log.Step(ctx, v.part, v.operators); err != nil {
+		return report.Report{}, err
 	}
 	for _, m := range o.Models {
 		for _, part := range []struct {

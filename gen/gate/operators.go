@@ -1,0 +1,254 @@
+package gate
+
+import (
+	"bytes"
+	"context"
+	"encoding/csv"
+	"errors"
+	"fmt"
+	"io"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/llama-zen-turbo/llama-zen-turbo/gen/program"
+	"github.com/llama-zen-turbo/llama-zen-turbo/gen/progress"
+)
+
+// BufferType is the ggml buffer type that tuned builds keep packed weights in.
+const BufferType = "CPU_ZEN5"
+
+// UpstreamTests are the tests of upstream that Verify runs from Options.Tests.
+var UpstreamTests = []string{"test-backend-ops", "test-export-graph-ops"}
+
+// weightOps are the operators of ggml that read weights.
+const weightOps = "MUL_MAT,MUL_MAT_ID,GET_ROWS"
+
+// operators tests single operators on weights in our buffer type: with our own test, which compares bits, and with upstream's, on its own
+// cases and on those in the graphs of models.
+func (v *verifier) operators(ctx context.Context, s *progress.Step) error {
+	s.Count(0, 3, "zt-selftest")
+	checks, err := v.selfTest(ctx)
+	if err != nil {
+		return err
+	}
+	s.Count(1, 3, "test-backend-ops")
+	own, err := v.backendOps(ctx)
+	if err != nil {
+		return err
+	}
+	v.judgeOperators("", "test-backend-ops", own, false)
+
+	tests := own.total()
+	for _, m := range v.Models {
+		if !m.Operators {
+			continue
+		}
+		s.Count(2, 3, m.Name+" graph")
+		file := filepath.Join(v.scratch, "graph.txt")
+		if _, _, err := v.tests.Output(ctx, "test-export-graph-ops", "-m", m.Path, "-t", strconv.Itoa(v.Threads), "-o", file); err != nil {
+			return err
+		}
+		graph, err := v.backendOps(ctx, "--test-file", file)
+		if err != nil {
+			return err
+		}
+		v.judgeOperators(m.Name, "its graph's", graph, true)
+		tests += graph.total()
+	}
+	s.Did("%d checks of our own, %d tests of upstream's on %s", checks, tests, BufferType)
+	return nil
+}
+
+// selfTestLine is a line of zt-selftest: the seed, then one for each kind of check.
+type selfTestLine struct {
+	Seed   *uint32 `json:"seed"`
+	Type   string  `json:"type"`  // of the weights
+	Check  string  `json:"check"` // an operator, or another promise of the buffer type
+	Passed int     `json:"passed"`
+	Failed int     `json:"failed"`
+}
+
+// selfTest judges what zt-selftest says and returns how many checks it made.
+func (v *verifier) selfTest(ctx context.Context) (checks int, err error) {
+	// It fails if a check does, and then says so in its output as well.
+	stdout, stderr, failed := v.tuned.Output(ctx, "zt-selftest")
+	lines, err := program.Lines[selfTestLine](stdout)
+	if err != nil {
+		return 0, errors.Join(failed, err)
+	}
+	note, firstFailure := "", ""
+	for line := range strings.Lines(string(stderr)) {
+		if what, ok := strings.CutPrefix(strings.TrimSpace(line), "FAIL "); ok && firstFailure == "" {
+			firstFailure = "first: " + what
+		}
+	}
+	made := map[claim]int{}
+	broken := 0
+	for _, l := range lines {
+		if l.Seed != nil {
+			note = fmt.Sprintf("seed %d", *l.Seed)
+			continue
+		}
+		n := l.Passed + l.Failed
+		checks += n
+		broken += l.Failed
+		made[claim{l.Check, l.Type}] = n
+		why := ""
+		if l.Failed > 0 {
+			why = firstFailure
+		}
+		v.judge(failedChecks, "", fmt.Sprintf("zt-selftest %s %s", l.Type, l.Check), Measurement{Value: float64(l.Failed), Note: join(note, why)})
+	}
+	if failed != nil && broken == 0 {
+		return 0, failed
+	}
+	for _, c := range claims {
+		v.judge(checksMade, "", "zt-selftest "+c.String(), Measurement{Value: float64(made[c])})
+	}
+	return checks, nil
+}
+
+// claim is an operator on one type of weights.
+type claim struct {
+	op      string // as ggml calls it
+	weights string // ggml's name of their type
+}
+
+func (c claim) String() string { return c.weights + " " + c.op }
+
+// operatorTests is what became of the tests of one operator and weight type.
+type operatorTests struct {
+	run, failed int
+	unsupported int    // the buffer type does not take such weights, or the operator on them
+	failure     string // the first one
+}
+
+type testsByClaim map[claim]*operatorTests
+
+func (t testsByClaim) total() (n int) {
+	for _, x := range t {
+		n += x.run
+	}
+	return n
+}
+
+// backendOps runs upstream's tests of operators that read weights, with the weights in our buffer type.
+func (v *verifier) backendOps(ctx context.Context, args ...string) (testsByClaim, error) {
+	args = append([]string{"test", "-b", "CPU", "--buft", BufferType, "-o", weightOps, "--output", "csv"}, args...)
+	stdout, _, err := v.tests.Output(ctx, "test-backend-ops", args...)
+	found, parseErr := parseBackendOps(stdout)
+	if parseErr != nil {
+		return nil, errors.Join(err, parseErr)
+	}
+	failed := 0
+	for _, t := range found {
+		failed += t.failed
+	}
+	if err != nil && failed == 0 {
+		return nil, err
+	}
+	return found, nil
+}
+
+// parseBackendOps reads the output of `test-backend-ops --output csv`. The message of a test that fails stands before its line.
+func parseBackendOps(text []byte) (testsByClaim, error) {
+	r := csv.NewReader(bytes.NewReader(text))
+	r.LazyQuotes = true
+	header, err := r.Read()
+	if err != nil {
+		return nil, fmt.Errorf("test-backend-ops printed no table: %w", err)
+	}
+	column := func(row []string, name string) string { return row[slices.Index(header, name)] }
+	for _, name := range []string{"backend_name", "op_name", "op_params", "supported", "error_message"} {
+		if !slices.Contains(header, name) {
+			return nil, fmt.Errorf("test-backend-ops prints no %s", name)
+		}
+	}
+	found := testsByClaim{}
+	for {
+		row, err := r.Read()
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			return nil, fmt.Errorf("test-backend-ops output: %w", err)
+		}
+		c := claim{column(row, "op_name"), weightType(column(row, "op_params"))}
+		t := found[c]
+		if t == nil {
+			t = &operatorTests{}
+			found[c] = t
+		}
+		switch {
+		case column(row, "supported") != "1":
+			t.unsupported++
+			continue
+		case column(row, "error_message") != "":
+			t.failed++
+			if t.failure == "" {
+				said, _, _ := strings.Cut(column(row, "backend_name"), ` "`) // without the quoted name behind it
+				t.failure = fmt.Sprintf("%s(%s): %s", c.op, column(row, "op_params"), said)
+			}
+		}
+		t.run++
+	}
+	return found, nil
+}
+
+// weightTypes finds the type of the weights in the parameters of a test: of a case of upstream's own, or of one from a graph, where
+// type is the result's.
+var weightTypes = []*regexp.Regexp{
+	regexp.MustCompile(`\btype_a=(\w+)`), regexp.MustCompile(`\bsources=(\w+)`), regexp.MustCompile(`\btype=(\w+)`),
+}
+
+func weightType(params string) string {
+	for _, re := range weightTypes {
+		if m := re.FindStringSubmatch(params); m != nil {
+			return m[1]
+		}
+	}
+	return "unknown"
+}
+
+// judgeOperators holds tests from one source to what we claim. In the graph of a model everything claimed must be supported.
+func (v *verifier) judgeOperators(model, source string, found testsByClaim, graph bool) {
+	for _, c := range claims {
+		if found[c] == nil {
+			found[c] = &operatorTests{}
+		}
+	}
+	all := make([]claim, 0, len(found))
+	for c := range found {
+		all = append(all, c)
+	}
+	slices.SortFunc(all, func(a, b claim) int { return strings.Compare(a.String(), b.String()) })
+	others := map[string]int{}
+	for _, c := range all {
+		t := found[c]
+		claimed := slices.Contains(claims, c)
+		if !claimed && t.run == 0 {
+			others[c.op] += t.unsupported
+			continue
+		}
+		run, misses := graphTests.only(), graphMisses.only()
+		if claimed && graph {
+			run, misses = graphTests, graphMisses
+		} else if n := upstreamCases[c]; n > 0 {
+			run = upstreamTests.times(float64(n))
+		}
+		what := source + " " + c.String()
+		v.judge(run, model, what, Measurement{Value: float64(t.run)})
+		v.judge(misses, model, what, Measurement{Value: float64(t.unsupported)})
+		if t.run > 0 {
+			v.judge(failedTests, model, what, Measurement{Value: float64(t.failed), Note: t.failure})
+		}
+	}
+	for op := range strings.SplitSeq(weightOps, ",") {
+		if others[op] > 0 {
+			v.judge(graphMisses.only(), model, fmt.Sprintf("%s other %s", source, op), Measurement{Value: float64(others[op])})
+		}
+	}
+}

@@ -187,6 +187,11 @@ func (b *builder) speed(model string) {
 			}
 			b.add(r)
 		}
+		ours := make([]float64, 5)
+		for i := range ours {
+			ours[i] = builds[1].rates[i] / builds[2].rates[i]
+		}
+		b.add(sampled(Result{Model: model, Case: w.name, Quantity: "speed over ik_llama", Unit: "x"}, ours))
 		if w.intensity > 0 {
 			b.add(Result{Model: model, Case: w.name, Quantity: Intensity, Unit: "op/B", Value: w.intensity, Verdict: Info})
 		}

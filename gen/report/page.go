@@ -249,34 +249,52 @@ func models(results []Result) []string {
 	return names
 }
 
-// Ratios are the plots of what compares the tuned build, or a peer, with stock: a speed plot for each model, then the rest.
+// overStock is what the quantity of a ratio to stock ends with, speedOver what that of a ratio of speeds begins with.
+const (
+	overStock = " over " + Stock
+	speedOver = Speed + " over "
+)
+
+// Ratios are the plots of what compares builds: the speeds of each model over stock's and over each peer's, then the rest.
 func (p *page) Ratios() []figure {
 	var speeds, others []Result
+	var bases []string // quantities of speeds
 	for _, x := range p.Results {
-		if x.Quantity == SpeedOverStock {
+		switch {
+		case x.Unit != "x":
+		case strings.HasPrefix(x.Quantity, speedOver):
 			speeds = append(speeds, x)
-		} else if strings.HasSuffix(x.Quantity, " over stock") && x.Unit == "x" {
+			if !slices.Contains(bases, x.Quantity) {
+				bases = append(bases, x.Quantity)
+			}
+		case strings.HasSuffix(x.Quantity, overStock):
 			others = append(others, x)
 		}
 	}
 	var figures []figure
 	for _, model := range models(speeds) {
-		plotted := plot.Intervals{Log: true, Reference: 1, Axis: "times stock's speed: more is better", Noise: p.noise(model)}
-		for _, x := range speeds {
-			if x.Model == model {
-				plotted.Rows = append(plotted.Rows, row(x, strings.TrimSpace(x.Case+" "+x.Build)))
+		for _, quantity := range bases {
+			base := strings.TrimPrefix(quantity, speedOver)
+			plotted := plot.Intervals{Log: true, Reference: 1, Axis: "times the speed of " + base + ": more is better", Noise: p.noise(model)}
+			for _, x := range speeds {
+				if x.Model == model && x.Quantity == quantity {
+					plotted.Rows = append(plotted.Rows, row(x, strings.TrimSpace(x.Case+" "+x.Build)))
+				}
 			}
+			if plotted.Rows == nil {
+				continue
+			}
+			f := p.figure(model+": "+quantity, summary(plotted.Rows), func(f plot.Figure) template.HTML { plotted.Figure = f; return plotted.Draw() })
+			if plotted.Noise > 0 {
+				f.Caption = fmt.Sprintf("Grey band: what two runs of the same build differ by (A/A), up to %s %%.", fixed(100*plotted.Noise))
+			}
+			figures = append(figures, f)
 		}
-		f := p.figure(model+": speed over stock", summary(plotted.Rows), func(f plot.Figure) template.HTML { plotted.Figure = f; return plotted.Draw() })
-		if plotted.Noise > 0 {
-			f.Caption = fmt.Sprintf("Grey band: what two runs of the same build differ by (A/A), %s %%.", fixed(100*plotted.Noise))
-		}
-		figures = append(figures, f)
 	}
 	if len(others) > 0 {
 		plotted := plot.Intervals{Log: true, Reference: 1, Axis: "times stock's: less is better"}
 		for _, x := range others {
-			r := row(x, strings.Join([]string{strings.TrimSuffix(x.Quantity, " over stock"), x.Case, x.Model}, ", "))
+			r := row(x, strings.Join([]string{strings.TrimSuffix(x.Quantity, overStock), x.Case, x.Model}, ", "))
 			if r.Text = Number(x.Value); x.Verdict == Fail {
 				r.Text += " FAIL"
 			}

@@ -15,6 +15,10 @@ import (
 	"github.com/llama-zen-turbo/llama-zen-turbo/gen/throughput"
 )
 
+// MinRounds is the smallest number of turns that a speed can be judged by: where memory changes its mood from run to run, two turns pass
+// one in twenty builds that are 1 % slower than stock, three pass one in seventy (TestSlowdownInNoise).
+const MinRounds = 3
+
 // Turns of each speed measurement where Options.Rounds does not say. Four make two blocks and an interval of 1.6 standard
 // deviations of one ratio, six make one of 1.05; the expensive workloads of a slow machine get the former, the others the latter.
 const (

@@ -225,13 +225,16 @@ func (s *soaker) choose(rng *rand.Rand) (*question, manner) {
 	}
 }
 
-// load has all clients ask for some time, and until they are answered. In no time, one asks once.
+// load has all clients ask for some time, and until they are answered. In no time, one of them asks once.
 func (s *soaker) load(ctx context.Context, srv *server, length time.Duration) error {
 	if length == 0 {
 		q := s.questions[0]
 		s.book.note(ctx, srv, q, manner{}, func() (answer, error) { return s.ask(ctx, srv, q, manner{}) })
 	}
 	end := time.Now().Add(length)
+	if end.After(s.end) {
+		end = s.end
+	}
 	var all sync.WaitGroup
 	for _, rng := range s.schedules {
 		all.Go(func() {

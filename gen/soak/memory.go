@@ -138,7 +138,7 @@ func (s *soaker) settle(ctx context.Context, srv *server) error {
 		m, err := s.measure(srv.pid)
 		steady := m.Held() == last
 		last = m.Held()
-		time.Sleep(100 * time.Millisecond)
+		time.Sleep(s.pace.unload / 20)
 		return err == nil && steady, err
 	})
 }

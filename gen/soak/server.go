@@ -118,7 +118,7 @@ func (srv *server) died() bool {
 	select {
 	case <-srv.ctx.Done():
 		return true
-	case <-time.After(time.Second):
+	case <-time.After(100 * time.Millisecond):
 		return false
 	}
 }

@@ -57,29 +57,30 @@ const (
 type pace struct {
 	burst    time.Duration // of each burst; a cycle has one that warms up and measured of them that count
 	measured int
+	unload   time.Duration // what it takes until an idle server has dropped its model, about
 	life     time.Duration // of a process, if that is enough for the cycles it needs
 	patience time.Duration // with anything that the server should do: more is a hang
 }
 
-// unloading is about what it takes until a server is idle for a second, notices, and drops its model.
-const unloading = 2 * time.Second
-
 // plan divides a run into cycles: about 12 of them, of a minute at most, in lives of half a run or half an hour.
 func plan(run time.Duration) pace {
 	const measured = 3
+	const unload = 2 * time.Second // it must be idle for a second, and looks once a second
 	return pace{
-		burst:    max(400*time.Millisecond, (min(run/12, time.Minute)-unloading)/(measured+1)),
+		burst:    max(400*time.Millisecond, (min(run/12, time.Minute)-unload)/(measured+1)),
 		measured: measured,
+		unload:   unload,
 		life:     min(run/2, 30*time.Minute),
 		patience: 45 * time.Second,
 	}
 }
 
 // cycle is what a cycle should take.
-func (p pace) cycle() time.Duration { return time.Duration(p.measured+1)*p.burst + unloading }
+func (p pace) cycle() time.Duration { return time.Duration(p.measured+1)*p.burst + p.unload }
 
 // enough is how often a first life must unload its model: growth shows from the second time on, and two growths may be chance.
-const enough = 4
+// A second life shows that one can follow.
+const enough, another = 4, 1
 
 // overtime is how much longer than asked for a run may take: what is under way at the end is given the patience due to it.
 const overtime = 55 * time.Second
@@ -152,7 +153,9 @@ func Run(ctx context.Context, dir string, log *progress.Log, o Options) (Report,
 		return nil
 	})
 	interrupted := ctx.Err() != nil
-	if err != nil && !interrupted {
+	if hard.Err() != nil && !interrupted {
+		s.book.fault(hung, "%v after the end of the run the server still was not done", overtime)
+	} else if err != nil && !interrupted {
 		return Report{}, err
 	}
 	if interrupted && len(s.samples) == 0 {
@@ -193,7 +196,7 @@ func (s *soaker) run(ctx context.Context) error {
 		case err != nil:
 			return err
 		}
-		if time.Until(s.end) < s.took {
+		if left := time.Until(s.end); left <= 0 || s.lives > 1 && left < s.took {
 			return nil
 		}
 	}
@@ -228,13 +231,14 @@ func (s *soaker) live(ctx context.Context, first bool) error {
 	if first {
 		end = s.start.Add(s.pace.life)
 	}
+	must := map[int]int{1: enough, 2: another}[s.lives]
 	for n := 0; ; n++ {
 		left := time.Until(s.end)
-		if due := !first || n >= enough; due && (left < s.took || time.Now().After(end)) || left <= 0 {
+		if left <= 0 || n >= must && (left < s.took || time.Now().After(end)) {
 			break
 		}
-		// A slow machine may not have the time for all that a cycle should have; what it must show comes first.
-		brief := first && left < s.took+time.Duration(enough-1-n)*2*unloading
+		// A slow machine may not have the time for all that a cycle should have; what must be shown comes first.
+		brief := n < must && left < s.took+time.Duration(must-1-n)*2*s.pace.unload
 		began := time.Now()
 		if err := s.cycle(ctx, srv, n, brief); err != nil {
 			return s.booked(ctx, srv, err)
@@ -267,18 +271,15 @@ func (s *soaker) booked(ctx context.Context, srv *server, err error) error {
 	return errOver
 }
 
-// cycle loads the server, measures it, and has it unload its model, as it did n times before in this life. A brief cycle loads it
-// no more than is needed to have the model back.
+// cycle loads the server, measures it, and has it unload its model, as it did n times before in this life. The bursts of a brief
+// cycle are single requests.
 func (s *soaker) cycle(ctx context.Context, srv *server, n int, brief bool) error {
+	length := s.pace.burst
+	if brief {
+		length = 0
+	}
 	s.book.takeLatency()
 	for burst := range s.pace.measured + 1 {
-		if brief && burst > 0 {
-			break
-		}
-		length := s.pace.burst
-		if brief {
-			length = 0
-		}
 		if err := s.load(ctx, srv, length); err != nil {
 			return err
 		}
@@ -293,7 +294,7 @@ func (s *soaker) cycle(ctx context.Context, srv *server, n int, brief bool) erro
 			return err
 		}
 	}
-	if ms := s.book.takeLatency(); len(ms) > 0 {
+	if ms := s.book.takeLatency(); len(ms) > 0 && !brief {
 		s.latency = append(s.latency, statistics.Median(ms))
 	}
 	if err := srv.sleep(ctx, s.pace.patience); err != nil {

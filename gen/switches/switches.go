@@ -37,7 +37,7 @@ var table = []Switch{
 	{"CC", "program", "first found", "C compiler: clang >= 19 or gcc >= 14", Build},
 	{"CXX", "program", "beside CC", "C++ compiler of the same kind and version", Build},
 
-	{"ZT_MODEL", "file.gguf", "synthetic models", "model to verify with", Verify},
+	{"ZT_MODEL", "file.gguf", "synthetic models", "model to verify or soak with", Verify},
 	{"ZT_ACCURACY_ONLY", "0|1", "0", "skip the speed gates", Verify},
 	{"ZT_ROUNDS", "number", "set by the gate", "how often stock and tuned take turns", Verify},
 	{"ZT_WATTS", "watts", "none", "what the machine draws under load, for the cost of a token in the report", Verify},

@@ -50,7 +50,7 @@ func TestCostsOnThePage(t *testing.T) {
 		{Model: "m", Case: "pp1", Quantity: Speed, Unit: "t/s", Build: Tuned, Value: 400, Verdict: Info},
 	}}
 	page := render(t, r)
-	for _, want := range []string{"Set <code>ZT_WATTS</code>", "Assumption, not measured", `<span data-rate="100"></span>`, "25 %"} {
+	for _, want := range []string{"Set <code>ZT_WATTS</code>", `data-example="true"`, `<span data-rate="100"></span>`, "25 %"} {
 		if !strings.Contains(page, want) {
 			t.Errorf("without a price the page lacks %q", want)
 		}
@@ -62,8 +62,8 @@ func TestCostsOnThePage(t *testing.T) {
 			t.Errorf("with a price the page lacks %q", want)
 		}
 	}
-	if strings.Contains(page, "Assumption") {
-		t.Error("with a price the page speaks of an assumption")
+	if !strings.Contains(page, `id="assumed" hidden="" data-example="false"`) {
+		t.Error("with a price the page assumes one")
 	}
 	if r.Environment.Switches != nil {
 		t.Error("WithPrice changed the report it was called on")

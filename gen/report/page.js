@@ -11,9 +11,17 @@
         cell.textContent = w > 0 ? Number(cost.toPrecision(3)).toString() : '';
       });
     };
+    var assumed = document.getElementById('assumed');
     form.hidden = false;
-    form.addEventListener('input', show);
-    if (form.dataset.set !== 'true') { show(); }
+    form.addEventListener('input', function () {
+      assumed.hidden = false;
+      assumed.querySelector('span').textContent = watts.value + ' W and ' + price.value + ' per kWh, typed in here';
+      show();
+    });
+    if (assumed.dataset.example === 'true') {
+      assumed.hidden = false;
+      show();
+    }
   }
   var all = document.querySelectorAll('details');
   var open = function (yes) { all.forEach(function (d) { d.open = yes; }); };

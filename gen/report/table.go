@@ -1,6 +1,7 @@
 package report
 
 import (
+	"bytes"
 	"fmt"
 	"io"
 	"maps"
@@ -56,18 +57,24 @@ func (r Report) Table(w io.Writer, all bool) error {
 
 // table writes one line per result, with its note if notes is set.
 func table(w io.Writer, results []Result, notes bool) error {
-	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	var b bytes.Buffer
+	tw := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
 	for _, x := range results {
 		cells := []string{"  " + string(x.Verdict), x.Model, x.Case, x.Quantity, x.Build, x.Measured(), x.Range(), x.Limits()}
 		if notes {
 			cells = append(cells, join(x.Ungated, x.Note))
 		}
-		for len(cells) > 0 && cells[len(cells)-1] == "" {
-			cells = cells[:len(cells)-1]
-		}
 		fmt.Fprintln(tw, strings.Join(cells, "\t"))
 	}
-	return tw.Flush()
+	if err := tw.Flush(); err != nil {
+		return err
+	}
+	for line := range strings.Lines(b.String()) {
+		if _, err := fmt.Fprintln(w, strings.TrimRight(line, " \n")); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // part is the results of one part of a run.

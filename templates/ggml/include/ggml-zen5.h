@@ -1,5 +1,6 @@
 #pragma once
 
+#include "ggml-backend.h"
 #include "ggml.h"
 
 #ifdef __cplusplus
@@ -8,6 +9,9 @@ extern "C" {
 
 // What this build of llama-zen-turbo is: version, target and BLAS, in one line.
 GGML_API const char * ggml_zen5_description(void);
+
+// Whether a buffer holds packed weights in memory that the kernel may swap out.
+GGML_API bool ggml_zen5_swappable(ggml_backend_buffer_t buffer);
 
 // Gives back the memory behind a part of a mapped file. The contents stay: they are read from the file if touched again. Only
 // whole pages inside the part are given back; never call it on memory that is not a file mapping.

@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cstring>
+#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -39,7 +40,11 @@ void parallel_for(int64_t n, int64_t grain, const std::function<void(int64_t, in
 
     std::vector<std::thread> helpers;
     for (int i = 1; i < threads; i++) {
-        helpers.emplace_back(work);
+        try {
+            helpers.emplace_back(work);
+        } catch (const std::system_error &) {
+            break;  // a limit on threads or memory: those that run do all the work
+        }
     }
     work();
     for (auto & helper : helpers) {

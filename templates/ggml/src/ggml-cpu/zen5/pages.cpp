@@ -1,9 +1,13 @@
 #include "pages.h"
 
+#include "pack.h"
 #include "switches.h"
 
+#include "ggml-impl.h"
 #include "ggml-zen5.h"
 
+#include <atomic>
+#include <cerrno>
 #include <cstdint>
 #include <cstdio>
 #include <cstring>
@@ -13,6 +17,9 @@
 
 #ifndef MAP_HUGE_2MB
 #    define MAP_HUGE_2MB (21 << 26)
+#endif
+#ifndef MADV_POPULATE_WRITE
+#    define MADV_POPULATE_WRITE 23
 #endif
 
 namespace ggml::cpu::zen5 {
@@ -35,36 +42,87 @@ static bool transparent_available() {
     return read && strstr(line, "[never]") == nullptr;
 }
 
+// Bytes of RAM and swap that programs can still get; 0 if the kernel does not say.
+static size_t available_memory() {
+    FILE * f = fopen("/proc/meminfo", "r");
+    if (f == nullptr) {
+        return 0;
+    }
+    size_t total = 0;
+    for (char line[128]; fgets(line, sizeof(line), f) != nullptr;) {
+        size_t kib = 0;
+        if (sscanf(line, "MemAvailable: %zu", &kib) == 1 || sscanf(line, "SwapFree: %zu", &kib) == 1) {
+            total += kib << 10;
+        }
+    }
+    fclose(f);
+    return total;
+}
+
+// Fills block from the huge page pool, or leaves it without memory.
+static void take_from_pool(page_block & block) {
+    void * map = mmap(nullptr, block.size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB | MAP_HUGE_2MB, -1, 0);
+    if (map == MAP_FAILED) {
+        return;
+    }
+    // mmap has reserved the pages, but a container's limit, or a memory policy for nodes that have none, is found when they are
+    // touched and then is a bus error. Asked for all pages at once the kernel says so in time; before Linux 5.14 it cannot be
+    // asked (EINVAL).
+    std::atomic<bool> refused{ false };
+    parallel_for(block.size / huge, 16, [&](int64_t begin, int64_t end) {
+        if (madvise((char *) map + begin * huge, (end - begin) * huge, MADV_POPULATE_WRITE) != 0 && errno != EINVAL) {
+            refused = true;
+        }
+    });
+    if (refused) {
+        munmap(map, block.size);
+        return;
+    }
+    block.base   = map;
+    block.map    = map;
+    block.mapped = block.size;
+    block.pool   = true;
+    block.kind   = "2 MiB pages from the huge page pool";
+}
+
+// Fills block with memory that the kernel hands out as it is touched, or leaves it without.
+static void take_from_kernel(page_block & block, huge_pages want) {
+    // one huge page more than asked for, so that a 2 MiB boundary lies in the first one
+    block.mapped = block.size + huge;
+    // not MAP_NORESERVE: what exceeds all memory is refused here rather than killed while it is filled
+    block.map = mmap(nullptr, block.mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (block.map == MAP_FAILED) {
+        return;
+    }
+    block.base = (void *) round_up((uintptr_t) block.map, huge);
+    block.kind = "4 KiB pages";
+    if (want == huge_pages::off) {
+        madvise(block.base, block.size, MADV_NOHUGEPAGE);
+    } else if (transparent_available() && madvise(block.base, block.size, MADV_HUGEPAGE) == 0) {
+        block.kind = "2 MiB transparent huge pages";
+    }
+
+    const size_t available = available_memory();
+    if (available > 0 && block.size > available) {
+        GGML_LOG_WARN("zen5: %zu MiB of packed weights are more than the %zu MiB of memory available, and the kernel may kill this "
+                      "program; --no-repack leaves them in the model's file\n", block.size >> 20, available >> 20);
+    }
+}
+
 page_block pages_alloc(size_t size) {
     const huge_pages want = get_switches().pages;
 
     page_block block;
     block.size = round_up(size, huge);
-
     if (want == huge_pages::automatic || want == huge_pages::hugetlb) {
-        // mmap reserves the pages: if the pool is too small it fails here, never later on first touch
-        block.mapped = block.size;
-        block.map    = mmap(nullptr, block.mapped, PROT_READ | PROT_WRITE,
-                            MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB | MAP_HUGE_2MB, -1, 0);
-        if (block.map != MAP_FAILED) {
-            block.base = block.map;
-            block.kind = "2 MiB pages from the huge page pool";
-            return block;
+        take_from_pool(block);
+    }
+    if (block.base == nullptr) {
+        take_from_kernel(block, want);
+        if (block.base != nullptr && want == huge_pages::hugetlb) {
+            GGML_LOG_WARN("zen5: the huge page pool has no room for %zu MiB of packed weights (vm.nr_hugepages sets its size); they "
+                          "are in %s\n", size >> 20, block.kind);
         }
-    }
-
-    // one huge page more than asked for, so that a 2 MiB boundary lies in the first one
-    block.mapped = block.size + huge;
-    block.map    = mmap(nullptr, block.mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (block.map == MAP_FAILED) {
-        return page_block{};
-    }
-    block.base = (void *) round_up((uintptr_t) block.map, huge);
-    block.kind = "4 KiB pages";
-    if (want != huge_pages::off && transparent_available() && madvise(block.base, block.size, MADV_HUGEPAGE) == 0) {
-        block.kind = "2 MiB transparent huge pages";
-    } else if (want == huge_pages::off) {
-        madvise(block.base, block.size, MADV_NOHUGEPAGE);
     }
     return block;
 }

@@ -11,10 +11,12 @@ struct page_block {
     size_t       size   = 0;        // bytes usable at base
     void *       map    = nullptr;  // what to unmap
     size_t       mapped = 0;
+    bool         pool   = false;    // from the huge page pool, which is never swapped out
     const char * kind   = "";       // what was obtained, for the log
 };
 
-// Zeroed memory of at least size bytes. None of it is touched here, so that each page lands where its first user runs.
+// Zeroed memory of at least size bytes. Pages of the pool are touched here, by all CPUs, to learn whether there are enough; others
+// are not, so that each lands where its first user runs.
 page_block pages_alloc(size_t size);
 
 void pages_free(const page_block & block);

@@ -16,6 +16,7 @@
 #include "traits.h"
 
 #include <algorithm>
+#include <cerrno>
 #include <cinttypes>
 #include <cstring>
 
@@ -314,7 +315,8 @@ static ggml_backend_buffer_t alloc_buffer(ggml_backend_buffer_type_t buft, size_
     if (size > 0) {
         block = pages_alloc(size);
         if (block.base == nullptr) {
-            GGML_LOG_ERROR("zen5: no memory for %zu MiB of packed weights\n", size >> 20);
+            GGML_LOG_ERROR("zen5: no memory for %zu MiB of packed weights: %s; --no-repack leaves them in the model's file\n", size >> 20,
+                           strerror(errno));
             return nullptr;
         }
         note("%zu MiB of packed weights in %s", size >> 20, block.kind);
@@ -338,6 +340,12 @@ static size_t get_alloc_size(ggml_backend_buffer_type_t buft, const ggml_tensor 
 
 const char * ggml_zen5_description(void) {
     return zt_guard_passed;
+}
+
+bool ggml_zen5_swappable(ggml_backend_buffer_t buffer) {
+    using namespace ggml::cpu::zen5;
+
+    return buffer->buft == ggml_backend_cpu_zen5_buffer_type() && !((page_block *) buffer->context)->pool;
 }
 
 ggml_backend_buffer_type_t ggml_backend_cpu_zen5_buffer_type(void) {

@@ -39,6 +39,9 @@ func Soak(ctx context.Context, duration *time.Duration) error {
 // Roofline measures what this machine can do at best: bytes read, int8, float32 and bfloat16 arithmetic, by threads.
 func Roofline(ctx context.Context) error { return run(ctx, command.Roofline) }
 
+// Faults puts the build through missing memory and huge pages, kills, broken files; writes out/report/faults.json.
+func Faults(ctx context.Context) error { return run(ctx, command.Faults) }
+
 // Release packages the verified zen5 build into out/dist.
 func Release(ctx context.Context) error { return run(ctx, command.Release) }
 

@@ -22,8 +22,8 @@ type Report struct {
 	Environment report.Environment `json:"environment"`
 	Program     string             `json:"program"` // SHA-256 of llama-server
 	Model       string             `json:"model"`
-	Exact       bool               `json:"exact"` // short answers had to be the same to the bit
-	Threads     int                `json:"threads"`
+	Exact       bool               `json:"exact"`   // short answers had to be the same to the bit
+	Threads     int                `json:"threads"` // of the server in every second process; half of them in the others
 	Clients     int                `json:"clients"`
 	Slots       int                `json:"slots"`
 	Seed        uint64             `json:"seed"` // of the schedule
@@ -90,7 +90,7 @@ func (r Report) Failed() []report.Result { return report.Report{Results: r.Resul
 
 // Table writes r for a terminal: what ran, a line for each check, what was seen, and the verdict.
 func (r Report) Table(w io.Writer) error {
-	fmt.Fprintf(w, "%s, %d threads, %d clients on %d slots, %v of %v\n", r.Environment.CPU, r.Threads, r.Clients, r.Slots,
+	fmt.Fprintf(w, "%s, %d and %d threads, %d clients on %d slots, %v of %v\n", r.Environment.CPU, max(1, r.Threads/2), r.Threads, r.Clients, r.Slots,
 		time.Duration(r.Ran*float64(time.Second)).Round(time.Second), time.Duration(r.Planned*float64(time.Second)).Round(time.Second))
 	fmt.Fprintf(w, "%d requests, %d answered with %d tokens, %d cancelled; %d processes, %d reloads\n\n",
 		r.Requests, r.Answered, r.Tokens, r.Cancelled, r.Processes, r.Reloads)

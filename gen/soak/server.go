@@ -43,15 +43,15 @@ type hang string
 
 func (h hang) Error() string { return string(h) }
 
-// launch starts a server and waits until its model is loaded. The process ends with ctx or with this one, whichever comes first.
-func (s *soaker) launch(ctx context.Context) (*server, error) {
+// launch starts a server with that many threads and waits until its model is loaded. The process ends with ctx or with this one, whichever comes first.
+func (s *soaker) launch(ctx context.Context, threads int) (*server, error) {
 	port, err := freePort()
 	if err != nil {
 		return nil, err
 	}
 	running, kill := context.WithCancel(ctx)
 	cmd := child.Command(running, filepath.Join(s.Build.Bin, "llama-server"),
-		"-m", s.Model, "-t", strconv.Itoa(s.Threads), "-np", strconv.Itoa(slots), "-c", strconv.Itoa(slots*slotContext),
+		"-m", s.Model, "-t", strconv.Itoa(threads), "-np", strconv.Itoa(slots), "-c", strconv.Itoa(slots*slotContext),
 		"--host", "127.0.0.1", "--port", port, "--no-ui", "-lv", "2",
 		"-fa", "on", "--no-kv-unified", // see exactRows
 		"--cache-ram", "0", "--ctx-checkpoints", "0", // caches that grow by design would hide what should not grow

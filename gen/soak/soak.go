@@ -35,7 +35,7 @@ type Options struct {
 	Model    string        // the GGUF
 	Exact    bool          // the model's operators promise the same bits in any batch, so that its answers must not change at all
 	Duration time.Duration // of the whole run, the transcript's making included
-	Threads  int           // of the server; 0: one for each CPU
+	Threads  int           // of the server in every second life; 0: one for each CPU. See threads
 	Seed     uint64        // of the schedule
 
 	Date        time.Time          // of the report
@@ -62,12 +62,12 @@ type pace struct {
 	patience time.Duration // with anything that the server should do: more is a hang
 }
 
-// plan divides a run into cycles: about 12 of them, of a minute at most, in lives of half a run or half an hour.
+// plan divides a run into cycles: about 24 of them, of a minute at most, in lives of half a run or half an hour.
 func plan(run time.Duration) pace {
 	const measured = 3
 	const unload = 2 * time.Second // it must be idle for a second, and looks once a second
 	return pace{
-		burst:    max(400*time.Millisecond, (min(run/12, time.Minute)-unload)/(measured+1)),
+		burst:    max(400*time.Millisecond, (min(run/24, time.Minute)-unload)/(measured+1)),
 		measured: measured,
 		unload:   unload,
 		life:     min(run/2, 30*time.Minute),
@@ -103,7 +103,7 @@ type vitals struct {
 	lives, reloads int
 	took           time.Duration // by the last cycle that was not brief
 	samples        []Sample
-	latency        []float64 // of each cycle, its median ms per token
+	latency        []float64 // median ms per token of each full cycle of the lives with half of the threads
 	missing        int       // huge pages lost after a life, at most
 	errors         int       // lines of the server's log that report one
 }
@@ -202,9 +202,18 @@ func (s *soaker) run(ctx context.Context) error {
 	}
 }
 
+// threads is how many a life's server computes with. Half of the CPUs leave some for the clients and for neighbours, which matters
+// since ggml's threads wait for each other without giving way; all of them must give the same answers.
+func (s *soaker) threads(life int) int {
+	if life%2 == 1 {
+		return max(1, s.Threads/2)
+	}
+	return s.Threads
+}
+
 // live is the life of one process.
 func (s *soaker) live(ctx context.Context, first bool) error {
-	srv, err := s.launch(ctx)
+	srv, err := s.launch(ctx, s.threads(s.lives+1))
 	if err != nil {
 		if first || ctx.Err() != nil {
 			return err
@@ -294,7 +303,7 @@ func (s *soaker) cycle(ctx context.Context, srv *server, n int, brief bool) erro
 			return err
 		}
 	}
-	if ms := s.book.takeLatency(); len(ms) > 0 && !brief {
+	if ms := s.book.takeLatency(); len(ms) > 0 && !brief && s.lives%2 == 1 {
 		s.latency = append(s.latency, statistics.Median(ms))
 	}
 	if err := srv.sleep(ctx, s.pace.patience); err != nil {

@@ -40,6 +40,9 @@ var (
 		"a neighbour on a shared host takes half of a CPU or more, and comes and goes; fails where even the interval's low end is above"}
 )
 
+// minThird is the number of cycles in a third of a run from which on drift is judged.
+const minThird = 3
+
 // judge holds value to b; of a value with an interval, its low end: what grows by chance does not fail.
 func (b bound) judge(o Options, what string, value float64, interval *statistics.Interval) report.Result {
 	r := report.Result{
@@ -129,6 +132,9 @@ func (s *soaker) verdict(broken bool) []report.Result {
 		ratio := statistics.Median(last) / statistics.Median(first)
 		r := drift.judge(s.Options, "latency", ratio, &statistics.Interval{Low: z.Low / a.High, High: z.High / a.Low})
 		r.Note = fmt.Sprintf("medians of %d cycles each: %.2f and %.2f ms a token", n, statistics.Median(first), statistics.Median(last))
+		if n < minThird {
+			r.Bound, r.Verdict, r.Ungated = nil, report.Info, "too few cycles to tell drift from a neighbour"
+		}
 		results = append(results, r)
 	}
 	return results

@@ -149,6 +149,11 @@ func TestIntervals(t *testing.T) {
 			if len(limits) != 2 || strings.Contains(limits[0].class, "idle") || !strings.Contains(limits[1].class, "idle") {
 				t.Errorf("limits %v: the second does not bind", limits)
 			}
+			// The flag of a limit flies to the side that is allowed: at least is to the right.
+			var pole, y, tip float64
+			if _, err := fmt.Sscanf(pick(all, "path", "arrow")[0].attr["d"], "M%f %fL%f", &pole, &y, &tip); err != nil || tip <= pole {
+				t.Errorf("the flag of a lower limit at %v ends at %v (%v)", pole, tip, err)
+			}
 			if labels := pick(all, "text", "label"); len(labels) != 3 || !strings.HasSuffix(labels[2].text, "…") {
 				t.Errorf("labels %v: the long one must be cut", labels)
 			}

@@ -16,23 +16,23 @@ import (
 	"testing"
 )
 
-// The gates are tested with programs that print what such programs print and whose faults are known: symbolic links named
-// zt-probe, llama-bench and so on to this test, beside a file that names the fault.
-
-const faultFile = "fault"
+// The gates are tested with programs that print what such programs print and whose faults are known: scripts named zt-probe,
+// llama-bench and so on that run this test again with these variables.
+const (
+	fakeProgram = "FAKE_PROGRAM"
+	fakeFault   = "FAKE_FAULT"
+	fakeLog     = "FAKE_LOG" // file that gets a line for each call
+)
 
 var fakes = slices.Concat(programs, []string{"zt-selftest"}, UpstreamTests)
 
 func TestMain(m *testing.M) {
-	name := filepath.Base(os.Args[0])
-	for _, p := range fakes {
-		if name == p {
-			if err := fake(name, os.Args[1:]); err != nil {
-				fmt.Fprintf(os.Stderr, "some log line\n%s: %v\n", name, err)
-				os.Exit(1)
-			}
-			os.Exit(0)
+	if name := os.Getenv(fakeProgram); name != "" {
+		if err := fake(name, os.Args[1:]); err != nil {
+			fmt.Fprintf(os.Stderr, "some log line\n%s: %v\n", name, err)
+			os.Exit(1)
 		}
+		os.Exit(0)
 	}
 	os.Exit(m.Run())
 }
@@ -45,11 +45,9 @@ func fakeBuild(t *testing.T, fault string) string {
 		t.Fatal(err)
 	}
 	dir := t.TempDir()
-	if err := os.WriteFile(filepath.Join(dir, faultFile), []byte(fault), 0o644); err != nil {
-		t.Fatal(err)
-	}
 	for _, p := range fakes {
-		if err := os.Symlink(self, filepath.Join(dir, p)); err != nil {
+		script := fmt.Sprintf("#!/bin/sh\n%s=%s %s='%s' exec '%s' \"$@\"\n", fakeProgram, p, fakeFault, strings.ReplaceAll(fault, "'", `'\''`), self)
+		if err := os.WriteFile(filepath.Join(dir, p), []byte(script), 0o755); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -59,11 +57,12 @@ func fakeBuild(t *testing.T, fault string) string {
 const fakeVocab = 500
 
 func fake(program string, args []string) error {
-	raw, err := os.ReadFile(filepath.Join(filepath.Dir(os.Args[0]), faultFile))
-	if err != nil {
-		return err
+	fault := os.Getenv(fakeFault)
+	if path := os.Getenv(fakeLog); path != "" {
+		if err := fakeCall(path, program, args); err != nil {
+			return err
+		}
 	}
-	fault := string(raw)
 	command := program
 	if program == "zt-probe" {
 		command, args = args[0], args[1:]
@@ -156,6 +155,25 @@ func fake(program string, args []string) error {
 		}
 	}
 	return nil
+}
+
+// fakeCall adds a line to the log at path, of which the first line is the number of calls that are let through.
+func fakeCall(path, program string, args []string) error {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	lines := strings.Split(strings.TrimSpace(string(text)), "\n")
+	if most, err := strconv.Atoi(lines[0]); err != nil || len(lines) > most {
+		return errors.New("interrupted")
+	}
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND, 0)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	_, err = fmt.Fprintln(f, program, strings.Join(args, " "))
+	return err
 }
 
 // fakeLogits writes logits that are a function of the token's place, give or take the fault.

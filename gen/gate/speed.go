@@ -25,6 +25,7 @@ const (
 	leastTurns  = 4
 	mostTurns   = 6
 	speedBudget = 10 * time.Minute
+	benchRounds = 12
 )
 
 // timed records what g says of a time or speed taken on this host.
@@ -35,7 +36,7 @@ func (v *verifier) timed(g Gate, model, what string, m Measurement) {
 
 // session is how the tests of m take turns.
 func (v *verifier) session(s *progress.Step, m Model) *throughput.Session {
-	session := &throughput.Session{Name: m.Name + ", ", Threads: v.Threads, Least: leastTurns, Most: mostTurns, Budget: speedBudget, Journal: v.journal,
+	session := &throughput.Session{Name: m.Name + ", ", Threads: v.Threads, Least: leastTurns, Most: mostTurns, Budget: speedBudget, Journal: v.journal, Unwatched: v.unwatched,
 		Count: func(done, total int, doing string) { s.Count(done, total, m.Name+" "+doing) }}
 	if v.Rounds > 0 {
 		session.Least, session.Most, session.Budget = v.Rounds, v.Rounds, 0

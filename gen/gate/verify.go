@@ -25,6 +25,7 @@ type Options struct {
 	Models       []Model
 
 	AccuracyOnly bool // no timing: for machines that others use too
+	SpeedOnly    bool // nothing but timing, at leisure: benchRounds turns where Rounds does not say
 	Threads      int  // of every program; 0: one for each CPU
 	Rounds       int  // turns of each speed measurement; 0: as many as a quarter of an hour allows
 
@@ -38,7 +39,9 @@ type Options struct {
 	Date        time.Time          // of the report
 	Environment report.Environment // what the caller knows of the builds; the machine's part is filled in
 
-	vendor string // CPUID vendor of the host, for tests; empty: of this one
+	// For tests.
+	vendor    string // CPUID vendor of the host; empty: of this one
+	unwatched bool   // what else runs does not matter to programs that only pretend to work
 }
 
 // Model is a model and what to measure on it.
@@ -72,14 +75,15 @@ type verifier struct {
 	scratch      string                // folder for logits and the like
 	own          map[string]Divergence // of stock from itself, by model path
 	limits       roofline.Limits       // of this machine; none before the roofline part
-	journal      *journal.Journal      // of what is finished; nil in tests
+	journal      *journal.Journal      // of what is finished
 	part         string                // being run
 	results      []report.Result
 }
 
 // Verify measures the tuned build against the stock one, writes the report to w.Report() and returns it. The error names
 // every gate that fails; the report is written all the same. Any other error (a missing program, one that crashes) leaves
-// an earlier report as it was. The caller holds the workspace's lock.
+// an earlier report as it was. What was measured by then is kept, and the next run with the same builds, models and options goes on
+// from there. With SpeedOnly the report is in w.Bench() instead. The caller holds the workspace's lock.
 func Verify(ctx context.Context, w workspace.Workspace, log *progress.Log, o Options) (report.Report, error) {
 	if o.Threads == 0 {
 		o.Threads = runtime.NumCPU()
@@ -94,18 +98,26 @@ func Verify(ctx context.Context, w workspace.Workspace, log *progress.Log, o Opt
 	if o.Tests == "" {
 		v.tests.Bin = o.Tuned
 	}
-	need := programs
+	need, folder, name := programs, w.Report(), "verify"
 	if o.AccuracyOnly {
 		need = programs[:1]
 		v.Rounds = 0
+	}
+	if o.SpeedOnly {
+		folder, name = w.Bench(), "bench"
+		if v.Rounds == 0 {
+			v.Rounds = benchRounds
+		}
 	}
 	for _, b := range []program.Build{v.stock, v.tuned} {
 		if err := b.Check(need...); err != nil {
 			return report.Report{}, err
 		}
 	}
-	if err := errors.Join(v.tuned.Check("zt-selftest"), v.tests.Check(UpstreamTests...)); err != nil {
-		return report.Report{}, err
+	if !o.SpeedOnly {
+		if err := errors.Join(v.tuned.Check("zt-selftest"), v.tests.Check(UpstreamTests...)); err != nil {
+			return report.Report{}, err
+		}
 	}
 	if len(o.Models) == 0 {
 		return report.Report{}, errors.New("no model to verify with")
@@ -115,24 +127,31 @@ func Verify(ctx context.Context, w workspace.Workspace, log *progress.Log, o Opt
 			return report.Report{}, fmt.Errorf("model %s: %w", m.Name, err)
 		}
 	}
-	if err := os.MkdirAll(w.Report(), 0o755); err != nil {
+	if err := os.MkdirAll(folder, 0o755); err != nil {
 		return report.Report{}, err
 	}
 	var err error
-	if v.scratch, err = os.MkdirTemp(w.Report(), "logits-"); err != nil {
+	if v.scratch, err = os.MkdirTemp(folder, "scratch-"); err != nil {
 		return report.Report{}, err
 	}
 	defer os.RemoveAll(v.scratch)
+	if v.Environment.Programs, err = v.programs(); err != nil {
+		return report.Report{}, err
+	}
+	if err := v.resume(ctx, log, w.Journal(name)); err != nil {
+		return report.Report{}, err
+	}
+	defer v.journal.Close()
 
 	if o.Roofline != nil && !o.AccuracyOnly {
-		v.part = "roofline"
-		if err := log.Step(ctx, v.part, v.roofline); err != nil {
+		if err := v.step(ctx, log, "roofline", "", v.roofline); err != nil {
 			return report.Report{}, err
 		}
 	}
-	v.part = "operators"
-	if err := log.Step(ctx, v.part, v.operators); err != nil {
-		return report.Report{}, err
+	if !o.SpeedOnly {
+		if err := v.step(ctx, log, "operators", "", v.operators); err != nil {
+			return report.Report{}, err
+		}
 	}
 	for _, m := range o.Models {
 		for _, part := range []struct {
@@ -140,24 +159,20 @@ func Verify(ctx context.Context, w workspace.Workspace, log *progress.Log, o Opt
 			want bool
 			run  func(context.Context, *progress.Step, Model) error
 		}{
-			{"accuracy", len(m.Prefill) > 0 || m.Decode > 0, v.accuracy},
-			{"identity", m.Identity, v.identity},
-			{"greedy", m.Greedy > 0, v.greedy},
+			{"accuracy", !o.SpeedOnly && (len(m.Prefill) > 0 || m.Decode > 0), v.accuracy},
+			{"identity", !o.SpeedOnly && m.Identity, v.identity},
+			{"greedy", !o.SpeedOnly && m.Greedy > 0, v.greedy},
 			{"load", m.Speed && !o.AccuracyOnly, v.load},
 			{"throughput", m.Speed && !o.AccuracyOnly, v.speed},
 		} {
 			if !part.want {
 				continue
 			}
-			v.part = part.name
-			err := log.Step(ctx, part.name, func(ctx context.Context, s *progress.Step) error { return part.run(ctx, s, m) })
+			err := v.step(ctx, log, part.name, m.Name, func(ctx context.Context, s *progress.Step) error { return part.run(ctx, s, m) })
 			if err != nil {
 				return report.Report{}, err
 			}
 		}
-	}
-	if err := finite(v.results); err != nil {
-		return report.Report{}, err
 	}
 
 	rounds := v.Rounds
@@ -168,10 +183,30 @@ func Verify(ctx context.Context, w workspace.Workspace, log *progress.Log, o Opt
 		Version: report.Version, Date: o.Date, Environment: v.Environment,
 		Threads: v.Threads, Rounds: rounds, AccuracyOnly: o.AccuracyOnly, Results: v.results,
 	}
-	if err := r.Write(w.Report()); err != nil {
+	if err := r.Write(folder); err != nil {
+		return r, err
+	}
+	if err := v.journal.Remove(); err != nil {
 		return r, err
 	}
 	return r, failure(r)
+}
+
+// programs returns the hashes of all programs of our builds, so that a release can be held to what was measured, and of those
+// that peers run.
+func (v *verifier) programs() (map[string]map[string]string, error) {
+	all := map[string]map[string]string{}
+	for i, b := range append([]program.Build{v.stock, v.tuned}, v.Peers...) {
+		var names []string
+		if i > 1 {
+			names = programs
+		}
+		var err error
+		if all[b.Name], err = sums(b.Bin, names); err != nil {
+			return nil, err
+		}
+	}
+	return all, nil
 }
 
 // environment completes what the caller knows with what the machine says.

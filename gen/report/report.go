@@ -45,7 +45,9 @@ type Environment struct {
 	BLAS             string            `json:"blas,omitempty"`         // name and version, "none" without
 	Pins             map[string]string `json:"pins,omitempty"`         // source to tag and hash
 	Toolchain        string            `json:"toolchain,omitempty"`    // version of this project
-	Notes            []string          `json:"notes,omitempty"`        // anything else a reader must know
+	// Programs are the SHA-256 of the programs that were measured and of those beside them, by build and name.
+	Programs map[string]map[string]string `json:"programs,omitempty"`
+	Notes    []string                     `json:"notes,omitempty"` // anything else a reader must know
 }
 
 // Verdict says whether a measurement keeps its bound.

@@ -110,6 +110,12 @@ func (w Workspace) Models() string { return filepath.Join(w.Out, "models") }
 // Report receives what `mage verify` found.
 func (w Workspace) Report() string { return filepath.Join(w.Out, "report") }
 
+// Bench receives what `mage bench` found.
+func (w Workspace) Bench() string { return filepath.Join(w.Report(), "bench") }
+
+// Journal keeps what an interrupted run, `mage verify` or `mage bench` by name, has measured.
+func (w Workspace) Journal(run string) string { return filepath.Join(w.Report(), run+".journal") }
+
 // Dist receives release archives.
 func (w Workspace) Dist() string { return filepath.Join(w.Out, "dist") }
 

@@ -28,10 +28,7 @@ const (
 	halfInf = 0x7c00
 )
 
-// blockBytes is the size of a Q8_0 block, which begins with its scale.
-const blockBytes = 34
-
-// poison sets the first scale in a row of a Q8_0 tensor.
+// poison sets the first scale in a row of a Q8_0 tensor: a block begins with its scale.
 func (m *image) poison(tensor string, row int64, scale uint16) error {
 	t, err := m.Tensor(tensor)
 	if err != nil {

@@ -5,7 +5,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -80,10 +79,22 @@ func (s *server) request(ctx context.Context, n int, stream bool) (*http.Respons
 		return nil, err
 	}
 	response, err := http.DefaultClient.Do(request)
-	if err != nil && s.ended() {
-		return nil, errors.Join(s.end.failed(), err)
+	if err != nil {
+		return nil, s.broken(err)
 	}
-	return response, err
+	return response, nil
+}
+
+// broken says why a connection broke: mostly because the server has just ended.
+func (s *server) broken(err error) error {
+	select {
+	case <-s.done:
+		if failed := s.end.failed(); failed != nil {
+			return failed
+		}
+	case <-time.After(time.Second):
+	}
+	return fmt.Errorf("%s: %w", s.call, err)
 }
 
 // answer is the server's greedy answer to the prompt.
@@ -95,7 +106,7 @@ func (s *server) answer(ctx context.Context) (string, error) {
 	defer response.Body.Close()
 	raw, err := io.ReadAll(response.Body)
 	if err != nil {
-		return "", err
+		return "", s.broken(err)
 	}
 	var reply struct{ Content string }
 	if err := json.Unmarshal(raw, &reply); err != nil || response.StatusCode != http.StatusOK {

@@ -42,7 +42,10 @@ func TestBadInput(t *testing.T) {
 		{"no model to soak", "ZT_MODEL", "missing.gguf", soakMinute, "ZT_MODEL: stat missing.gguf"},
 		{"no time to soak", "ZT_MODEL", "", soakSecond, "-duration=1s is too short"},
 		{"no number of rounds", "ZT_ROUNDS", "many", Verify, "ZT_ROUNDS=many"},
-		{"no rounds", "ZT_ROUNDS", "0", Verify, "ZT_ROUNDS=0"},
+		{"too few rounds", "ZT_ROUNDS", "2", Verify, "ZT_ROUNDS=2 is not a number of 3 or more"},
+		{"a peer without a name", "ZT_PEERS", "/nowhere", Verify, `ZT_PEERS: "/nowhere" is not NAME=FOLDER`},
+		{"a peer that is not there", "ZT_PEERS", "ik=/nowhere", Bench, "ZT_PEERS: ik: stat /nowhere/llama-bench"},
+		{"a bench of accuracy", "ZT_ACCURACY_ONLY", "1", Bench, "leaves nothing to measure"},
 		{"watts without a price", "ZT_WATTS", "100", Verify, "ZT_PRICE_KWH is not set"},
 		{"no report to show", "ZT_LOG", "0", ReportPage, "`mage verify` writes it"},
 		{"no report to take numbers from", "ZT_LOG", "0", ReportReadme, "`mage verify` writes it"},
@@ -71,7 +74,7 @@ func TestOneRunAtATime(t *testing.T) {
 	}
 	defer unlock()
 	for name, command := range map[string]func(context.Context, Run) error{
-		"soak": soakMinute, "build": Build, "verify": Verify, "faults": Faults, "release": Release, "model": Model, "clean": Clean, "patch:apply": PatchApply, "patch:extract": PatchExtract,
+		"soak": soakMinute, "build": Build, "verify": Verify, "bench": Bench, "faults": Faults, "release": Release, "model": Model, "clean": Clean, "patch:apply": PatchApply, "patch:extract": PatchExtract,
 	} {
 		if err := command(t.Context(), r); err == nil || !strings.Contains(err.Error(), "another run") {
 			t.Errorf("%s beside another run: %v", name, err)

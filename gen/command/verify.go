@@ -20,25 +20,43 @@ import (
 	"github.com/llama-zen-turbo/llama-zen-turbo/gen/progress"
 	"github.com/llama-zen-turbo/llama-zen-turbo/gen/report"
 	"github.com/llama-zen-turbo/llama-zen-turbo/gen/target"
+	"github.com/llama-zen-turbo/llama-zen-turbo/gen/throughput"
 	"github.com/llama-zen-turbo/llama-zen-turbo/gen/workspace"
 )
 
 // Verify builds the chosen target and stock, and holds the one to the other. ZT_ACCURACY_ONLY=1 leaves timing out; ZT_MODEL
-// names a GGUF to measure instead of the synthetic models; ZT_ROUNDS sets the A B pairs of each speed.
-func Verify(ctx context.Context, r Run) error {
+// names a GGUF to measure instead of the synthetic models; ZT_ROUNDS sets how often builds take turns at each speed; ZT_PEERS names
+// builds of other engines to measure beside them. It goes on with a run of its kind that was interrupted.
+func Verify(ctx context.Context, r Run) error { return r.compare(ctx, false) }
+
+// Bench is the long form of Verify's speed measurements, and nothing else.
+func Bench(ctx context.Context, r Run) error { return r.compare(ctx, true) }
+
+func (r Run) compare(ctx context.Context, speedOnly bool) error {
 	accuracyOnly := os.Getenv("ZT_ACCURACY_ONLY") == "1"
+	if accuracyOnly && speedOnly {
+		return errors.New("ZT_ACCURACY_ONLY=1 leaves nothing to measure; unset it, or `mage verify`")
+	}
 	rounds := 0
 	if text := os.Getenv("ZT_ROUNDS"); text != "" {
 		var err error
-		if rounds, err = strconv.Atoi(text); err != nil || rounds < 1 {
-			return fmt.Errorf("ZT_ROUNDS=%s is not a number of 1 or more", text)
+		if rounds, err = strconv.Atoi(text); err != nil || rounds < gate.MinRounds {
+			return fmt.Errorf("ZT_ROUNDS=%s is not a number of %d or more", text, gate.MinRounds)
 		}
+	}
+	peers, err := throughput.Peers(os.Getenv("ZT_PEERS"))
+	if err != nil {
+		return err
 	}
 	if _, _, err := report.PriceOf(os.Getenv); err != nil {
 		return err
 	}
 	return r.locked(func() error {
-		tuned, err := r.tuned(ctx, gate.UpstreamTests...)
+		var tests []string
+		if !speedOnly {
+			tests = gate.UpstreamTests
+		}
+		tuned, err := r.tuned(ctx, tests...)
 		if err != nil {
 			return err
 		}
@@ -53,14 +71,14 @@ func Verify(ctx context.Context, r Run) error {
 		if err != nil {
 			return err
 		}
-		models, err := r.models(ctx, stock, accuracyOnly)
+		models, err := r.models(ctx, stock, accuracyOnly, speedOnly)
 		if err != nil {
 			return err
 		}
 		threads := runtime.NumCPU()
 		found, err := gate.Verify(ctx, r.Workspace, r.Log, gate.Options{
 			Stock: stock.Bin, Tuned: tuned.Bin, Tests: tuned.Tests, Models: models,
-			AccuracyOnly: accuracyOnly, Threads: threads, Rounds: rounds,
+			AccuracyOnly: accuracyOnly, SpeedOnly: speedOnly, Threads: threads, Rounds: rounds, Peers: peers,
 			Roofline: func(ctx context.Context, count func(int, int, string)) (roofline.Limits, error) {
 				return roofline.Measure(ctx, threads, count)
 			},
@@ -79,19 +97,27 @@ func Verify(ctx context.Context, r Run) error {
 			if tableErr := found.Table(os.Stdout, os.Getenv("ZT_LOG") == "1"); tableErr != nil {
 				return errors.Join(err, tableErr)
 			}
-			fmt.Printf("report: %s\n", r.Workspace.Report())
+			folder := r.Workspace.Report()
+			if speedOnly {
+				folder = r.Workspace.Bench()
+			}
+			fmt.Printf("report: %s\n", folder)
 		}
 		return err
 	})
 }
 
 // models returns what to measure: the user's GGUF, or synthetic ones quantized by stock's own llama-quantize.
-func (r Run) models(ctx context.Context, stock build.Build, accuracyOnly bool) ([]gate.Model, error) {
+func (r Run) models(ctx context.Context, stock build.Build, accuracyOnly, speedOnly bool) ([]gate.Model, error) {
 	if path := os.Getenv("ZT_MODEL"); path != "" {
 		if _, err := os.Stat(path); err != nil {
 			return nil, fmt.Errorf("ZT_MODEL: %w", err)
 		}
 		return []gate.Model{gate.Full(strings.TrimSuffix(filepath.Base(path), ".gguf"), path)}, nil
+	}
+	if speedOnly {
+		large, err := r.quantized(ctx, stock, "1b")
+		return []gate.Model{gate.Full("1b-q8_0", large)}, err
 	}
 	tiny, err := r.quantized(ctx, stock, "tiny")
 	if err != nil || accuracyOnly {

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -149,6 +150,20 @@ func doubt(o Options, r report.Report) string {
 	} {
 		if c.theirs != c.ours {
 			return fmt.Sprintf("the gates ran on another build: %s %q, not %q", c.what, c.theirs, c.ours)
+		}
+	}
+	for _, path := range slices.Sorted(slices.Values(o.Programs)) {
+		name := filepath.Base(path)
+		text, err := os.ReadFile(path)
+		if err != nil {
+			return err.Error()
+		}
+		switch sum := fmt.Sprintf("%x", sha256.Sum256(text)); e.Programs[report.Tuned][name] {
+		case sum:
+		case "":
+			return "the gates ran on a build without " + name
+		default:
+			return fmt.Sprintf("the gates ran on another build: %s has SHA-256 %s, not %s", name, sum, e.Programs[report.Tuned][name])
 		}
 	}
 	if r.AccuracyOnly {

@@ -74,9 +74,18 @@ func tree(t *testing.T) Options {
 
 // passing is a report that proves o.
 func passing(o Options) report.Report {
+	programs := map[string]string{"zt-probe": "not released"}
+	for _, path := range o.Programs {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			panic(err)
+		}
+		programs[filepath.Base(path)] = fmt.Sprintf("%x", sha256.Sum256(text))
+	}
 	return report.Report{
 		Version: report.Version, Date: o.Epoch.UTC(), Threads: 2, Rounds: 3,
-		Environment: report.Environment{CPU: zen5CPU, Target: "zen5", Compiler: o.Compiler, BLAS: o.BLAS, Toolchain: o.Version},
+		Environment: report.Environment{CPU: zen5CPU, Target: "zen5", Compiler: o.Compiler, BLAS: o.BLAS, Toolchain: o.Version,
+			Programs: map[string]map[string]string{report.Tuned: programs}},
 		Results: []report.Result{
 			{Model: "1b", Case: "pp512", Quantity: "speed over stock", Value: 3.2,
 				Bound: &report.Bound{Side: report.AtLeast, Limit: 3, Why: "goal"}, Verdict: report.Pass},
@@ -300,7 +309,12 @@ func TestVerified(t *testing.T) {
 		"bringup":          {func(r *report.Report) { r.Environment.Target = "bringup" }, `target "bringup"`},
 		"another compiler": {func(r *report.Report) { r.Environment.Compiler = "gcc 14" }, `compiler "gcc 14"`},
 		"another version":  {func(r *report.Report) { r.Environment.Toolchain = "1.2.2" }, `version "1.2.2"`},
-		"another BLAS":     {func(r *report.Report) { r.Environment.BLAS = "none" }, `BLAS "none"`},
+		"another program": {func(r *report.Report) { r.Environment.Programs[report.Tuned]["llama-server"] = "abc" },
+			"the gates ran on another build: llama-server has SHA-256 "},
+		"a program of another build": {func(r *report.Report) {
+			r.Environment.Programs = map[string]map[string]string{report.Stock: r.Environment.Programs[report.Tuned]}
+		}, "the gates ran on a build without llama-"},
+		"another BLAS": {func(r *report.Report) { r.Environment.BLAS = "none" }, `BLAS "none"`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			o := tree(t)

@@ -67,9 +67,16 @@ func (r Run) compare(ctx context.Context, speedOnly bool) error {
 		if !accuracyOnly {
 			programs = append(programs, "llama-bench", "llama-batched-bench")
 		}
+		archs := !speedOnly && os.Getenv("ZT_MODEL") == ""
+		if archs {
+			programs = append(programs, gate.ArchsProgram)
+		}
 		stock, err := build.Stock(ctx, r.Workspace, r.Log, tuned.Target, programs...)
 		if err != nil {
 			return err
+		}
+		if !archs {
+			stock.Tests = ""
 		}
 		models, err := r.models(ctx, stock, accuracyOnly, speedOnly)
 		if err != nil {
@@ -77,7 +84,7 @@ func (r Run) compare(ctx context.Context, speedOnly bool) error {
 		}
 		threads := runtime.NumCPU()
 		found, err := gate.Verify(ctx, r.Workspace, r.Log, gate.Options{
-			Stock: stock.Bin, Tuned: tuned.Bin, Tests: tuned.Tests, Models: models,
+			Stock: stock.Bin, Tuned: tuned.Bin, Tests: tuned.Tests, StockTests: stock.Tests, Models: models,
 			AccuracyOnly: accuracyOnly, SpeedOnly: speedOnly, Threads: threads, Rounds: rounds, Peers: peers,
 			Roofline: func(ctx context.Context, count func(int, int, string)) (roofline.Limits, error) {
 				return roofline.Measure(ctx, threads, count)

@@ -3,7 +3,6 @@ package gate
 import (
 	"context"
 	"fmt"
-	"math"
 	"path/filepath"
 	"strconv"
 
@@ -103,15 +102,6 @@ func (v *verifier) stocksOwn(ctx context.Context, m Model) (Divergence, error) {
 // divergence records d: held to criteria that count in stock's own, or for information where own is nil.
 func (v *verifier) divergence(model, what string, d Divergence, criteria []criterion, own *Divergence) {
 	for _, c := range criteria {
-		g := c.Gate.only()
-		if own != nil {
-			g = c.Gate
-			g.Limit = c.limit(g.Limit, *own, d)
-		}
-		m := Measurement{Value: c.value(d)}
-		if c.Quantity == perplexity {
-			m.Note = "stock's perplexity is " + report.Number(math.Exp(d.RefNLL))
-		}
-		v.judge(g, model, what, m)
+		v.record(c.judge(model, what, d, own))
 	}
 }

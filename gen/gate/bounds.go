@@ -54,6 +54,20 @@ type criterion struct {
 	limit func(limit float64, own, d Divergence) float64 // Limit as it counts on a model of which stock differs from itself by own
 }
 
+// judge holds d to c, of whose limit own is the scale; d is for information where own is nil.
+func (c criterion) judge(model, what string, d Divergence, own *Divergence) report.Result {
+	g := c.Gate.only()
+	if own != nil {
+		g = c.Gate
+		g.Limit = c.limit(g.Limit, *own, d)
+	}
+	m := Measurement{Value: c.value(d)}
+	if c.Quantity == perplexity {
+		m.Note = "stock's perplexity is " + report.Number(math.Exp(d.RefNLL))
+	}
+	return g.Judge(model, what, m)
+}
+
 // timesOwn counts limits in what stock differs from itself.
 func timesOwn(value func(Divergence) float64) func(float64, Divergence, Divergence) float64 {
 	return func(limit float64, own, _ Divergence) float64 { return limit * value(own.floored()) }
@@ -155,6 +169,18 @@ func criteriaFor(path string) ([]criterion, error) {
 	}
 	return byType[main], nil
 }
+
+// Bounds on the models of all architectures together; the criteria above hold for each of them.
+var (
+	archsCompared = Gate{"models compared", "", report.AtLeast, 120,
+		"upstream's test-llama-archs writes 127, and stock can run 126 of them as Q8_0; a run that compared few would prove little"}
+	archsCrashed = Gate{"models that stock alone runs", "", report.AtMost, 0,
+		"what stock runs the tuned build must run, with logits that are numbers"}
+
+	archsUnwritten   = Gate{Quantity: "models it cannot write"}
+	archsNotCompared = Gate{Quantity: "models not compared"}
+	archsDetail      = Gate{Quantity: "NMSE of logits"}
+)
 
 // Bounds on greedy decoding and on identities.
 var (

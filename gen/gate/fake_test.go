@@ -14,6 +14,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 )
 
 // The gates are tested with programs that print what such programs print and whose faults are known: scripts named zt-probe,
@@ -24,7 +25,7 @@ const (
 	fakeLog     = "FAKE_LOG" // file that gets a line for each call
 )
 
-var fakes = slices.Concat(programs, []string{"zt-selftest"}, UpstreamTests)
+var fakes = slices.Concat(programs, []string{"zt-selftest", ArchsProgram, "llama-quantize"}, UpstreamTests)
 
 func TestMain(m *testing.M) {
 	if name := os.Getenv(fakeProgram); name != "" {
@@ -77,17 +78,36 @@ func fake(program string, args []string) error {
 	if command == "zt-selftest" || slices.Contains(UpstreamTests, command) {
 		return fakeOperators(command, args, fault)
 	}
+	switch program {
+	case ArchsProgram:
+		return fakeArchs(fault, args)
+	case "llama-quantize":
+		return fakeQuantize(fault, args)
+	}
 	f := flag.NewFlagSet(command, flag.ContinueOnError)
 	threads, n, out := f.Int("t", 1, ""), f.Int("n", 0, ""), f.String("o", "", "")
 	fa, ub, mode, load := f.String("fa", "auto", ""), f.Int("ub", 512, ""), f.String("mode", "prefill", ""), f.String("lm", "auto", "")
+	model := f.String("m", "", "")
 	prompts, depth, mixed := f.String("p", "", ""), f.Int("d", 0, ""), f.String("pg", "", "")
 	turns, at := f.String("turns", "", ""), f.Int("depth", 0, "")
 	f.Bool("no-warmup", false, "")
-	for _, name := range []string{"m", "seqs", "slot", "r", "npp", "ntg", "npl", "c", "state"} {
+	for _, name := range []string{"seqs", "slot", "r", "npp", "ntg", "npl", "c", "state"} {
 		f.String(name, "", "")
 	}
 	if err := f.Parse(args); err != nil {
 		return err
+	}
+	if what, on, ok := strings.Cut(fault, " on "); ok { // a fault on the models whose path says so
+		fault = ""
+		if strings.Contains(*model, on) {
+			fault = what
+		}
+		switch fault {
+		case "crash":
+			return errors.New("out of cheese")
+		case "hang":
+			time.Sleep(time.Minute)
+		}
 	}
 	slow := 1.0
 	if fault == "slow" {
@@ -198,6 +218,8 @@ func fakeLogits(path string, n int, fault string, faOff bool, threads, ub int, m
 				x -= e
 			case fault == "wrong scale":
 				x *= 1.01
+			case fault == "one ulp" && len(rows) == 77:
+				x = float64(math.Nextafter32(float32(x), 100))
 			case fault == "noisy":
 				x += 10 * e
 			case fault == "threads" && threads > 1 && n == 33 && mode == "decode":

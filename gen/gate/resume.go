@@ -85,7 +85,7 @@ func (v *verifier) key() (journal.Key, error) {
 		"the CPU": e.CPU, "the number of CPUs": strconv.Itoa(e.Cores), "the kernel": e.Kernel, "the version": e.Toolchain,
 		"transparent huge pages": e.TransparentPages, "the pool of huge pages": strconv.Itoa(e.HugePages),
 		"the number of threads": strconv.Itoa(v.Threads), "ZT_ROUNDS": strconv.Itoa(v.Rounds),
-		"what is measured": fmt.Sprintf("accuracy only %v, speed only %v", v.AccuracyOnly, v.SpeedOnly),
+		"what is measured": fmt.Sprintf("accuracy only %v, speed only %v, architectures %v", v.AccuracyOnly, v.SpeedOnly, v.StockTests != ""),
 	}
 	for _, s := range switches.All() {
 		if s.When == switches.Run {

@@ -22,6 +22,7 @@ import (
 type Options struct {
 	Stock, Tuned string // folders of the programs of the two builds
 	Tests        string // folder of UpstreamTests of the tuned build; empty: Tuned
+	StockTests   string // folder of ArchsProgram of the stock build; empty: the architectures it writes are not compared
 	Models       []Model
 
 	AccuracyOnly bool // no timing: for machines that others use too
@@ -40,8 +41,9 @@ type Options struct {
 	Environment report.Environment // what the caller knows of the builds; the machine's part is filled in
 
 	// For tests.
-	vendor    string // CPUID vendor of the host; empty: of this one
-	unwatched bool   // what else runs does not matter to programs that only pretend to work
+	vendor             string // CPUID vendor of the host; empty: of this one
+	unwatched          bool   // what else runs does not matter to programs that only pretend to work
+	leastArchitectures int    // instead of the limit of archsCompared
 }
 
 // Model is a model and what to measure on it.
@@ -119,6 +121,12 @@ func Verify(ctx context.Context, w workspace.Workspace, log *progress.Log, o Opt
 			return report.Report{}, err
 		}
 	}
+	archs := o.StockTests != "" && !o.SpeedOnly
+	if archs {
+		if err := errors.Join(v.stock.Check("llama-quantize"), program.Build{Name: "stock", Bin: o.StockTests}.Check(ArchsProgram)); err != nil {
+			return report.Report{}, err
+		}
+	}
 	if len(o.Models) == 0 {
 		return report.Report{}, errors.New("no model to verify with")
 	}
@@ -172,6 +180,11 @@ func Verify(ctx context.Context, w workspace.Workspace, log *progress.Log, o Opt
 			if err != nil {
 				return report.Report{}, err
 			}
+		}
+	}
+	if archs {
+		if err := v.step(ctx, log, "architectures", "", v.architectures); err != nil {
+			return report.Report{}, err
 		}
 	}
 

@@ -322,3 +322,28 @@ func TestMissingPrograms(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
+
+// TestReportOnAFullDisk writes a report where there is no room: the one before it stays, and nothing else.
+func TestReportOnAFullDisk(t *testing.T) {
+	dir := t.TempDir()
+	unmount, err := thisMachine().tmpfs(dir, 64*kib)
+	if err != nil {
+		t.Skip(err)
+	}
+	defer unmount()
+	small := Report{Version: Version}
+	if err := small.Write(dir); err != nil {
+		t.Fatal(err)
+	}
+	large := Report{Version: Version, Outcomes: []Outcome{{Got: strings.Repeat("x", 128*kib)}}}
+	if err := large.Write(dir); !errors.Is(err, unix.ENOSPC) {
+		t.Errorf("%v, want no space", err)
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil || len(entries) != 1 {
+		t.Errorf("the folder holds %v (%v), want the report alone", entries, err)
+	}
+	if text, err := os.ReadFile(filepath.Join(dir, FileName)); err != nil || !bytes.Contains(text, []byte(`"outcomes": null`)) {
+		t.Errorf("the earlier report is %q (%v)", text, err)
+	}
+}

@@ -66,6 +66,9 @@ func (Report) Page(ctx context.Context) error { return run(ctx, command.ReportPa
 // Readme writes the measured ratios of the last report into the README.
 func (Report) Readme(ctx context.Context) error { return run(ctx, command.ReportReadme) }
 
+// Reference trains the reference model again (half an hour of processor time) and says whether it is the committed one.
+func Reference(ctx context.Context) error { return run(ctx, command.Reference) }
+
 // Clean removes out/. Downloads and compiled objects stay cached.
 func Clean(ctx context.Context) error { return run(ctx, command.Clean) }
 

@@ -16,6 +16,7 @@ import (
 	"github.com/llama-zen-turbo/llama-zen-turbo/gen/patch"
 	"github.com/llama-zen-turbo/llama-zen-turbo/gen/pin"
 	"github.com/llama-zen-turbo/llama-zen-turbo/gen/progress"
+	"github.com/llama-zen-turbo/llama-zen-turbo/gen/reference"
 	"github.com/llama-zen-turbo/llama-zen-turbo/gen/target"
 	"github.com/llama-zen-turbo/llama-zen-turbo/gen/workspace"
 )
@@ -104,6 +105,22 @@ func Model(ctx context.Context, r Run) error {
 		}
 		_, err = model.Make(ctx, r.Log, r.Workspace, src, or(os.Getenv("ZT_SHAPE"), "1b"), or(os.Getenv("ZT_TYPE"), "q8_0"))
 		return err
+	})
+}
+
+// Reference trains the reference model again and compares it with the committed one.
+func Reference(ctx context.Context, r Run) error {
+	return r.locked(func() error {
+		var source pin.Source
+		err := r.Log.Step(ctx, "sources", func(ctx context.Context, s *progress.Step) (err error) {
+			source, err = r.source(ctx, s)
+			s.Did("llama.cpp, tree %.12s", source.Tree)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		return reference.Retrain(ctx, r.Log, r.Workspace, source)
 	})
 }
 

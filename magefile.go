@@ -27,7 +27,7 @@ func Test(ctx context.Context) error { return run(ctx, command.Test) }
 // Verify compares the tuned build with stock: accuracy, then speed; writes out/report (ZT_ACCURACY_ONLY=1 skips speed).
 func Verify(ctx context.Context) error { return run(ctx, command.Verify) }
 
-// Bench measures speeds at leisure: 12 turns of each, an hour; writes out/report/bench (ZT_ROUNDS, ZT_MODEL, ZT_PEERS).
+// Bench measures speeds at leisure: 12 turns of each, half an hour and more; writes out/report/bench (ZT_ROUNDS, ZT_MODEL, ZT_PEERS).
 func Bench(ctx context.Context) error { return run(ctx, command.Bench) }
 
 // Soak keeps llama-server busy and checks answers, leaks and latency; writes out/report/soak.json (-duration=24h; 10m without).

@@ -30,15 +30,15 @@ type finished struct {
 // step runs a part of the verification, of a model or, where that is empty, of them all; or it takes the part over from a run that was
 // interrupted.
 func (v *verifier) step(ctx context.Context, log *progress.Log, name, model string, run func(context.Context, *progress.Step) error) error {
-	key := name
+	key, prefix := name, ""
 	if model != "" {
-		key = model + ", " + name
+		key, prefix = model+", "+name, model+": "
 	}
 	return log.Step(ctx, name, func(ctx context.Context, s *progress.Step) error {
 		v.part = name
 		results, notes := v.results, v.Environment.Notes
 		v.results, v.Environment.Notes = nil, nil
-		s.Did("%s: finished by the run that was interrupted", key)
+		s.Did("%sfinished by the run that was interrupted", prefix)
 		part, err := journal.Do(ctx, v.journal, key, func(ctx context.Context) (finished, error) {
 			if err := run(ctx, s); err != nil {
 				return finished{}, err

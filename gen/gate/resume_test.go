@@ -94,6 +94,9 @@ func TestResume(t *testing.T) {
 		if j := x.journals(); len(j) != 0 {
 			t.Errorf("a finished run left %v", j)
 		}
+		if _, err := os.Stat(filepath.Join(x.w.Report(), "scratch")); !os.IsNotExist(err) {
+			t.Errorf("a finished run left its scratch folder: %v", err)
+		}
 		// A third run starts anew.
 		if most == 0 {
 			if _, third, _, err := x.run(forEver); err != nil || third != all {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"runtime"
 	"slices"
 	"time"
@@ -138,8 +139,13 @@ func Verify(ctx context.Context, w workspace.Workspace, log *progress.Log, o Opt
 	if err := os.MkdirAll(folder, 0o755); err != nil {
 		return report.Report{}, err
 	}
-	var err error
-	if v.scratch, err = os.MkdirTemp(folder, "scratch-"); err != nil {
+	// A fixed name, so that the next run removes what a killed one leaves. The workspace's lock keeps runs apart.
+	v.scratch = filepath.Join(folder, "scratch")
+	err := os.RemoveAll(v.scratch)
+	if err == nil {
+		err = os.Mkdir(v.scratch, 0o755)
+	}
+	if err != nil {
 		return report.Report{}, err
 	}
 	defer os.RemoveAll(v.scratch)

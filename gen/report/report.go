@@ -24,7 +24,7 @@ type Report struct {
 	Date         time.Time   `json:"date"`
 	Environment  Environment `json:"environment"`
 	Threads      int         `json:"threads"`
-	Rounds       int         `json:"rounds"`        // A B pairs of each speed measurement; 0 where accuracy was asked for alone
+	Rounds       int         `json:"rounds"`        // turns of each speed measurement at least; 0 where accuracy was asked for alone
 	AccuracyOnly bool        `json:"accuracy_only"` // no timing was done
 	Results      []Result    `json:"results"`
 }

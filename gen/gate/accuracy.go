@@ -50,10 +50,10 @@ func (v *verifier) accuracy(ctx context.Context, s *progress.Step, m Model) erro
 	}
 	var cases []kase
 	for _, n := range m.Prefill {
-		cases = append(cases, kase{fmt.Sprintf("prefill %d", n), []string{"-n", strconv.Itoa(n)}})
+		cases = append(cases, kase{fmt.Sprintf("prefill %d", n), m.feed(n)})
 	}
 	if m.Decode > 0 {
-		cases = append(cases, kase{fmt.Sprintf("decode %d", m.Decode), []string{"-n", strconv.Itoa(m.Decode), "--mode", "decode"}})
+		cases = append(cases, kase{fmt.Sprintf("decode %d", m.Decode), append(m.feed(m.Decode), "--mode", "decode")})
 	}
 
 	s.Count(0, len(cases)+1, m.Name+" stock against itself")
@@ -80,6 +80,15 @@ func (v *verifier) accuracy(ctx context.Context, s *progress.Step, m Model) erro
 	return nil
 }
 
+// feed is the arguments of zt-probe for the first n tokens.
+func (m Model) feed(n int) []string {
+	args := []string{"-n", strconv.Itoa(n)}
+	if m.Tokens != "" {
+		args = append(args, "--tokens", m.Tokens)
+	}
+	return args
+}
+
 // ownTokens is the length of the text on which stock is held to itself.
 const ownTokens = 256
 
@@ -89,13 +98,12 @@ func (v *verifier) stocksOwn(ctx context.Context, m Model) (Divergence, error) {
 	if own, ok := v.own[m.Path]; ok {
 		return own, nil
 	}
-	n := strconv.Itoa(ownTokens)
-	own, err := v.compare(ctx, m, v.stock, v.stock, []string{"-fa", "on", "-n", n}, []string{"-fa", "off", "-n", n})
+	own, err := v.compare(ctx, m, v.stock, v.stock, append(m.feed(ownTokens), "-fa", "on"), append(m.feed(ownTokens), "-fa", "off"))
 	if err != nil {
 		return own, err
 	}
 	v.own[m.Path] = own
-	v.divergence(m.Name, "stock -fa off/on "+n, own, roundedActivations, nil)
+	v.divergence(m.Name, fmt.Sprintf("stock -fa off/on %d", ownTokens), own, roundedActivations, nil)
 	return own, nil
 }
 

@@ -2,6 +2,7 @@ package gate
 
 import (
 	"math"
+	"slices"
 
 	"github.com/llama-zen-turbo/llama-zen-turbo/gen/gguf"
 	"github.com/llama-zen-turbo/llama-zen-turbo/gen/report"
@@ -44,6 +45,7 @@ func (own Divergence) floored() Divergence {
 	own.P999KL = max(own.P999KL, 10.8*size*size/2)
 	own.MaxAbs = max(own.MaxAbs, 5.5*size)
 	own.NMSE = max(own.NMSE, noiseFloor*noiseFloor)
+	own.DeltaP = max(own.DeltaP, size/4) // p changes with its logit by p (1-p)
 	return own
 }
 
@@ -101,6 +103,7 @@ func nmse(d Divergence) float64    { return d.NMSE }
 func scaleError(d Divergence) float64 { return math.Abs(d.Scale) }
 func pplRatio(d Divergence) float64   { return math.Exp(d.GotNLL - d.RefNLL) }
 func differing(d Divergence) float64  { return float64(d.Differing) }
+func deltaP(d Divergence) float64     { return d.DeltaP }
 
 const perplexity = "perplexity ratio" // a quantity
 
@@ -169,6 +172,63 @@ func criteriaFor(path string) ([]criterion, error) {
 	}
 	return byType[main], nil
 }
+
+// recordStep is the rounding of llama-perplexity's records: log p is kept in 16 bits over at most 16 nats.
+const recordStep = 16.0 / 65535
+
+// recorded is own with what rounding to recordStep adds: half a step at most to the divergence of a token, and on average, as
+// the error of a mean of independent uniform errors, its four standard errors.
+func (own Divergence) recorded() Divergence {
+	own.MeanKL = max(own.MeanKL, 4*recordStep/math.Sqrt(12*float64(own.Tokens)))
+	own.P999KL = max(own.P999KL, recordStep/2)
+	return own
+}
+
+// opinionCriteria is what llama-perplexity measures of the criteria, and the difference of p. Of a model that must give stock's bits
+// they count in what stock differs from its own record.
+var opinionCriteria = append(slices.DeleteFunc(slices.Clone(roundedActivations), func(c criterion) bool {
+	return !slices.Contains([]string{"mean KL divergence", "99.9 % KL divergence", "top-1 agreement", perplexity}, c.Quantity)
+}), criterion{Gate{"RMS difference of p", "", report.AtMost, 2,
+	"times stock's own, as for the divergence: both follow the differences of logits"},
+	deltaP, timesOwn(deltaP)})
+
+// agreement of an instrument of upstream's with ours on the same tokens; Limit is the share of our value by which theirs may
+// be another one besides what rounding explains.
+type agreementBound struct {
+	Gate
+	value func(Divergence) float64
+	limit func(limit float64, ours Divergence) float64
+}
+
+var agreements = []agreementBound{
+	{Gate{"disagreement on mean KL divergence", "nats", report.AtMost, 0.01,
+		"of ours, and the rounding of the record and of the print; upstream leaves out tokens less likely than e^-16"},
+		meanKL, func(limit float64, ours Divergence) float64 {
+			return limit*ours.MeanKL + 4*recordStep/math.Sqrt(12*float64(ours.Tokens)) + 1e-6
+		}},
+	{Gate{"disagreement on 99.9 % KL divergence", "nats", report.AtMost, 0.02,
+		"of ours, and the rounding of the record of single tokens; the percentile lies between two of them"},
+		p999KL, func(limit float64, ours Divergence) float64 { return limit*ours.P999KL + recordStep/2 + 1e-6 }},
+	{Gate{"disagreement on top-1 agreement", "", report.AtMost, 2,
+		"tokens of all, whose best two probabilities the record may round to one"},
+		top1, func(limit float64, ours Divergence) float64 { return limit / float64(ours.Tokens) }},
+	{Gate{"disagreement on log perplexity", "nats", report.AtMost, 1e-5,
+		"upstream sums exponentials in float32"},
+		func(d Divergence) float64 { return d.GotNLL }, func(limit float64, _ Divergence) float64 { return limit }},
+	{Gate{"disagreement on RMS difference of p", "", report.AtMost, 0.02,
+		"of ours, and the rounding of the record and of the print"},
+		deltaP, func(limit float64, ours Divergence) float64 {
+			return limit*ours.DeltaP + recordStep/math.Sqrt(12) + 1e-5
+		}},
+}
+
+// What llama-results measures.
+var (
+	resultsCriterion = roundedActivations[slices.IndexFunc(roundedActivations, func(c criterion) bool { return c.Quantity == "NMSE of logits" })]
+	resultsAgreement = agreementBound{Gate{"disagreement on NMSE of logits", "", report.AtMost, 1e-3,
+		"of ours: upstream prints four digits and squares in float32"},
+		nmse, func(limit float64, ours Divergence) float64 { return limit * ours.NMSE }}
+)
 
 // Bounds on the models of all architectures together; the criteria above hold for each of them.
 var (

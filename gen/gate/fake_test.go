@@ -25,7 +25,7 @@ const (
 	fakeLog     = "FAKE_LOG" // file that gets a line for each call
 )
 
-var fakes = slices.Concat(programs, []string{"zt-selftest", ArchsProgram, "llama-quantize"}, UpstreamTests)
+var fakes = slices.Concat(programs, []string{"zt-selftest", ArchsProgram, "llama-quantize"}, OpinionPrograms, UpstreamTests)
 
 func TestMain(m *testing.M) {
 	if name := os.Getenv(fakeProgram); name != "" {
@@ -83,11 +83,18 @@ func fake(program string, args []string) error {
 		return fakeArchs(fault, args)
 	case "llama-quantize":
 		return fakeQuantize(fault, args)
+	case "llama-perplexity":
+		return fakePerplexity(fault, args)
+	case "llama-results":
+		return fakeResults(fault, args)
+	case "llama-tokenize":
+		return fakeTokenize(args)
 	}
 	f := flag.NewFlagSet(command, flag.ContinueOnError)
 	threads, n, out := f.Int("t", 1, ""), f.Int("n", 0, ""), f.String("o", "", "")
 	fa, ub, mode, load := f.String("fa", "auto", ""), f.Int("ub", 512, ""), f.String("mode", "prefill", ""), f.String("lm", "auto", "")
-	model := f.String("m", "", "")
+	model, tokens := f.String("m", "", ""), f.String("tokens", "", "")
+	f.Int("chunk", 0, "")
 	prompts, depth, mixed := f.String("p", "", ""), f.Int("d", 0, ""), f.String("pg", "", "")
 	turns, at := f.String("turns", "", ""), f.Int("depth", 0, "")
 	f.Bool("no-warmup", false, "")
@@ -117,7 +124,11 @@ func fake(program string, args []string) error {
 	}
 	switch command {
 	case "logits":
-		return fakeLogits(*out, *n, fault, *fa == "off", *threads, *ub, *mode)
+		ids, err := fakeTokens(*tokens, *n)
+		if err != nil {
+			return err
+		}
+		return fakeLogits(*out, ids, fault, *fa == "off", *threads, *ub, *mode)
 	case "greedy":
 		for i := range *n {
 			token, margin := i, 1.0
@@ -196,15 +207,36 @@ func fakeCall(path, program string, args []string) error {
 	return err
 }
 
+// fakeTokens reads the first n tokens of a file, or makes up some.
+func fakeTokens(path string, n int) ([]int32, error) {
+	tokens := make([]int32, n)
+	for i := range tokens {
+		tokens[i] = int32(i % 97)
+	}
+	if path == "" {
+		return tokens, nil
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	for i := range tokens {
+		if _, err := fmt.Fscan(f, &tokens[i]); err != nil {
+			return nil, err
+		}
+	}
+	return tokens, nil
+}
+
 // fakeLogits writes logits that are a function of the token's place, give or take the fault.
-func fakeLogits(path string, n int, fault string, faOff bool, threads, ub int, mode string) error {
+func fakeLogits(path string, tokens []int32, fault string, faOff bool, threads, ub int, mode string) error {
+	n := len(tokens)
 	if n == 0 {
 		return errors.New("no tokens")
 	}
 	var rows []float32
-	tokens := make([]int32, n)
 	for i := range n {
-		tokens[i] = int32(i % 97)
 		rng := rand.New(rand.NewPCG(1, uint64(i)))
 		noise := rand.New(rand.NewPCG(2, uint64(i)))
 		for range fakeVocab {

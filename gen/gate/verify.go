@@ -52,6 +52,10 @@ type Model struct {
 	Name string // as in the report
 	Path string
 
+	// Tokens is a file of token ids that accuracy is measured on, one a line; empty: seeded ones. Text is a file of a text that the model can
+	// predict, which upstream's instruments are asked about; empty: they are not asked.
+	Tokens, Text string
+
 	Prefill   []int // accuracy: prompts of these many tokens
 	Decode    int   // accuracy: tokens fed one by one
 	Greedy    int   // tokens made greedily
@@ -128,12 +132,22 @@ func Verify(ctx context.Context, w workspace.Workspace, log *progress.Log, o Opt
 			return report.Report{}, err
 		}
 	}
+	if !o.SpeedOnly && slices.ContainsFunc(o.Models, func(m Model) bool { return m.Text != "" }) {
+		if err := errors.Join(v.stock.Check(OpinionPrograms...), v.tuned.Check(OpinionPrograms[:2]...)); err != nil {
+			return report.Report{}, err
+		}
+	}
 	if len(o.Models) == 0 {
 		return report.Report{}, errors.New("no model to verify with")
 	}
 	for _, m := range o.Models {
 		if _, err := os.Stat(m.Path); err != nil {
 			return report.Report{}, fmt.Errorf("model %s: %w", m.Name, err)
+		}
+		for _, path := range []string{m.Tokens, m.Text} {
+			if _, err := os.Stat(path); path != "" && err != nil {
+				return report.Report{}, fmt.Errorf("text of model %s: %w", m.Name, err)
+			}
 		}
 	}
 	if err := os.MkdirAll(folder, 0o755); err != nil {
@@ -174,6 +188,7 @@ func Verify(ctx context.Context, w workspace.Workspace, log *progress.Log, o Opt
 			run  func(context.Context, *progress.Step, Model) error
 		}{
 			{"accuracy", !o.SpeedOnly && (len(m.Prefill) > 0 || m.Decode > 0), v.accuracy},
+			{"opinions", !o.SpeedOnly && m.Text != "", v.opinions},
 			{"identity", !o.SpeedOnly && m.Identity, v.identity},
 			{"greedy", !o.SpeedOnly && m.Greedy > 0, v.greedy},
 			{"load", m.Speed && !o.AccuracyOnly, v.load},

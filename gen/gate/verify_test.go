@@ -48,6 +48,7 @@ func writeModelOf(t *testing.T, typ gguf.Type, tied bool) string {
 	path := filepath.Join(t.TempDir(), "model.gguf")
 	err := gguf.Write(context.Background(), path, []gguf.KV{
 		{Key: "general.architecture", Value: "llama"}, {Key: "llama.block_count", Value: uint32(2)},
+		{Key: "tokenizer.ggml.bos_token_id", Value: uint32(fakeBOS)},
 		{Key: "llama.expert_count", Value: uint32(8)}, {Key: "llama.expert_used_count", Value: uint32(2)},
 	}, sources, func(int64, int64) {})
 	if err != nil {

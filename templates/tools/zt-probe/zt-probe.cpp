@@ -85,6 +85,7 @@ struct probe_params {
     int      n_threads  = 1;
     int      n_ubatch   = 512;
     int      n_batch    = 0;   // 0: all tokens in one call
+    int      n_chunk    = 0;   // 0: all tokens are one text
     int      n          = -1;  // tokens to feed or to make
     int      n_prompt   = 8;
     int      n_seqs     = 4;
@@ -107,6 +108,7 @@ static const char * usage =
     "           -o FILE              where to (required)\n"
     "           --mode MODE          prefill: as few calls as -b allows; decode: one token a call;\n"
     "                                batch: one token a call of each of several sequences (default prefill)\n"
+    "           --chunk N            prefill and decode: forget what was before after every N tokens\n"
     "           --seqs N, --slot N   batch: how many sequences, and which of them is written; the others carry\n"
     "                                other tokens (default 4, 0)\n"
     "  greedy   make tokens greedily after a prompt of --prompt N seeded tokens (default 8) or --tokens\n"
@@ -174,6 +176,7 @@ static probe_params parse_args(int argc, char ** argv) {
         else if (flag == "-n")           { p.n          = (int) number(1, 1 << 24); }
         else if (flag == "-b")           { p.n_batch    = (int) number(1, 1 << 24); }
         else if (flag == "-ub")          { p.n_ubatch   = (int) number(1, 1 << 24); }
+        else if (flag == "--chunk")      { p.n_chunk    = (int) number(1, 1 << 24); }
         else if (flag == "--tokens")     { p.tokens     = value(); }
         else if (flag == "--seed")       { p.seed       = (uint64_t) number(0, LLONG_MAX); }
         else if (flag == "--prompt")     { p.n_prompt   = (int) number(1, 1 << 24); }
@@ -325,6 +328,10 @@ struct session {
         llama_synchronize(ctx.get());
     }
 
+    void forget() {
+        llama_memory_clear(llama_get_memory(ctx.get()), true);
+    }
+
     const float * logits(int i) {
         const float * row = llama_get_logits_ith(ctx.get(), i);
         if (row == nullptr) {
@@ -431,13 +438,19 @@ static void cmd_logits(const probe_params & p) {
             out.write(s.logits(p.slot), n_vocab*sizeof(float));
         }
     } else {
-        const int n_batch = p.mode == "decode" ? 1 : p.n_batch > 0 ? std::min(p.n_batch, n) : n;
-        session s(p, model.get(), n, n_batch, 1);
+        const int n_chunk = p.n_chunk > 0 ? std::min(p.n_chunk, n) : n;
+        const int n_batch = p.mode == "decode" ? 1 : p.n_batch > 0 ? std::min(p.n_batch, n_chunk) : n_chunk;
+        session s(p, model.get(), n_chunk, n_batch, 1);
         batch_buf batch(n_batch);
-        for (int i = 0; i < n; i += n_batch) {
+        for (int i = 0, n_step; i < n; i += n_step) {
+            const int pos = i % n_chunk;
+            n_step = std::min({ n_batch, n_chunk - pos, n - i });
+            if (pos == 0 && i > 0) {
+                s.forget();
+            }
             batch.clear();
-            for (int j = i; j < std::min(n, i + n_batch); j++) {
-                batch.add(tokens[j], j, 0, true);
+            for (int j = 0; j < n_step; j++) {
+                batch.add(tokens[i + j], pos + j, 0, true);
             }
             s.decode(batch.b);
             for (int j = 0; j < batch.b.n_tokens; j++) {

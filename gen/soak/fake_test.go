@@ -81,7 +81,7 @@ func fake(dir string) error {
 	}
 	f := flag.NewFlagSet("llama-server", flag.ContinueOnError)
 	host, port, np := f.String("host", "", ""), f.String("port", "", ""), f.Int("np", 1, "")
-	for _, name := range []string{"m", "t", "c", "lv", "fa", "cache-ram", "ctx-checkpoints", "sleep-idle-seconds"} {
+	for _, name := range []string{"m", "t", "c", "lv", "fa", "threads-http", "cache-ram", "ctx-checkpoints", "sleep-idle-seconds"} {
 		f.String(name, "", "")
 	}
 	f.Bool("no-ui", false, "")

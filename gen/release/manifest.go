@@ -18,6 +18,7 @@ import (
 	"github.com/klauspost/cpuid/v2"
 
 	"github.com/llama-zen-turbo/llama-zen-turbo/gen/report"
+	"github.com/llama-zen-turbo/llama-zen-turbo/gen/soak"
 	"github.com/llama-zen-turbo/llama-zen-turbo/gen/target"
 )
 
@@ -126,7 +127,11 @@ func describe(o Options) (manifest, error) {
 		return manifest{}, err
 	}
 	m.Gates = &gates{r.Environment.CPU, text}
-	m.Reason = doubt(o, r)
+	if m.Reason = doubt(o, r); m.Reason == "" {
+		if m.Reason, err = soakDoubt(o); err != nil {
+			return manifest{}, err
+		}
+	}
 	m.Verified = m.Reason == ""
 	return m, nil
 }
@@ -187,6 +192,27 @@ func doubt(o Options, r report.Report) string {
 		return "the report holds no gate"
 	}
 	return ""
+}
+
+// soakDoubt says why no soak proves that o's llama-server bears a long time of use; "" if one does.
+func soakDoubt(o Options) (string, error) {
+	for _, path := range o.Programs {
+		if filepath.Base(path) != "llama-server" {
+			continue
+		}
+		text, err := os.ReadFile(path)
+		if err != nil {
+			return "", err
+		}
+		r, err := soak.Read(o.Report)
+		if errors.Is(err, fs.ErrNotExist) {
+			return fmt.Sprintf("there is no %s; `mage soak -duration=%.0fh` writes it", soak.FileName, soak.ForRelease.Hours()), nil
+		} else if err != nil {
+			return "", err
+		}
+		return r.Doubt(fmt.Sprintf("%x", sha256.Sum256(text))), nil
+	}
+	return "", nil
 }
 
 // cpuForm is the end of target.CPU.String. A name may hold brackets of its own.

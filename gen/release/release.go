@@ -53,7 +53,8 @@ func Releasable(t target.Target) error {
 }
 
 // Write packs o into w.Dist()/llama-zen-turbo-<version>-<target>-linux-amd64.tar.zst and returns its path. The name ends in
-// -unverified unless the report shows that all gates ran on this very build, on a CPU that the target accepts, and hold.
+// -unverified unless the report shows that all gates ran on this very build, on a CPU that the target accepts, and hold,
+// and that its llama-server soaked for a day.
 //
 // Everything is in one folder named like the archive: bin/, licenses/ and manifest.json sorted by name, then SHA256SUMS over all of
 // them in the format of sha256sum. The archive appears whole, after Verify has read it back, or not at all.

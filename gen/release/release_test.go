@@ -22,6 +22,7 @@ import (
 	"github.com/llama-zen-turbo/llama-zen-turbo/gen/pin"
 	"github.com/llama-zen-turbo/llama-zen-turbo/gen/progress"
 	"github.com/llama-zen-turbo/llama-zen-turbo/gen/report"
+	"github.com/llama-zen-turbo/llama-zen-turbo/gen/soak"
 	"github.com/llama-zen-turbo/llama-zen-turbo/gen/target"
 	"github.com/llama-zen-turbo/llama-zen-turbo/gen/workspace"
 )
@@ -54,7 +55,7 @@ func tree(t *testing.T) Options {
 	file("patches/pin.toml", "pinned")
 	file("patches/0001-hook.patch", "a patch")
 	file("patches/notes.txt", "not part of the queue")
-	return Options{
+	o := Options{
 		Workspace: w, Target: zen5, Version: "1.2.3", Epoch: time.Unix(1700000000, 5e8),
 		Programs: []string{
 			file("out/bin/llama-server", "\x7fELF server "+Mark("1.2.3", "zen5")+text.String()),
@@ -70,6 +71,20 @@ func tree(t *testing.T) Options {
 		},
 		Report: w.Report(),
 	}
+	if err := soaked(o).Write(o.Report); err != nil {
+		t.Fatal(err)
+	}
+	return o
+}
+
+// soaked is a soak's report that proves o.
+func soaked(o Options) soak.Report {
+	text, err := os.ReadFile(o.Programs[0])
+	if err != nil {
+		panic(err)
+	}
+	return soak.Report{Version: soak.Version, Program: fmt.Sprintf("%x", sha256.Sum256(text)), Planned: soak.ForRelease.Seconds(),
+		Results: []report.Result{{Case: "memory", Quantity: "growth per request", Value: 5, Verdict: report.Pass}}}
 }
 
 // passing is a report that proves o.
@@ -341,6 +356,40 @@ func TestVerified(t *testing.T) {
 			}
 		})
 	}
+
+	for name, c := range map[string]struct {
+		change func(*soak.Report)
+		reason string
+	}{
+		"another server soaked": {func(r *soak.Report) { r.Program = "abc" }, "another llama-server"},
+		"a short soak":          {func(r *soak.Report) { r.Planned = 60 }, "took 1m0s, not 24 hours"},
+		"a failed soak":         {func(r *soak.Report) { r.Results[0].Verdict = report.Fail }, "growth per request of 5"},
+		"an interrupted soak":   {func(r *soak.Report) { r.Interrupted = true }, "interrupted"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			o := tree(t)
+			r := soaked(o)
+			c.change(&r)
+			if err := errors.Join(passing(o).Write(o.Report), r.Write(o.Report)); err != nil {
+				t.Fatal(err)
+			}
+			archive, _ := mustWrite(t, o)
+			if m := readManifest(t, archive); m.Verified || !strings.Contains(m.Reason, c.reason) {
+				t.Errorf("verified %v, reason %q, want %q", m.Verified, m.Reason, c.reason)
+			}
+		})
+	}
+
+	t.Run("no soak", func(t *testing.T) {
+		o := tree(t)
+		if err := errors.Join(passing(o).Write(o.Report), os.Remove(filepath.Join(o.Report, soak.FileName))); err != nil {
+			t.Fatal(err)
+		}
+		archive, _ := mustWrite(t, o)
+		if m := readManifest(t, archive); m.Verified || !strings.Contains(m.Reason, "mage soak -duration=24h") {
+			t.Errorf("verified %v, reason %q, want what to run", m.Verified, m.Reason)
+		}
+	})
 
 	t.Run("no report", func(t *testing.T) {
 		archive, _ := mustWrite(t, tree(t))

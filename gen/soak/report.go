@@ -88,6 +88,24 @@ func Read(dir string) (Report, error) {
 // Failed returns the results whose bound was broken.
 func (r Report) Failed() []report.Result { return report.Report{Results: r.Results}.Failed() }
 
+// ForRelease is how long what is released must have soaked.
+const ForRelease = 24 * time.Hour
+
+// Doubt says why r does not prove that the llama-server whose SHA-256 is program may be released; "" if it does.
+func (r Report) Doubt(program string) string {
+	switch failed := r.Failed(); {
+	case r.Program != program:
+		return "the soak ran another llama-server"
+	case len(failed) > 0:
+		return fmt.Sprintf("the soak found %s of %s", failed[0].Quantity, report.Number(failed[0].Value))
+	case r.Interrupted:
+		return "the soak was interrupted"
+	case r.Planned < ForRelease.Seconds():
+		return fmt.Sprintf("the soak took %v, not %.0f hours", time.Duration(r.Planned*float64(time.Second)), ForRelease.Hours())
+	}
+	return ""
+}
+
 // Table writes r for a terminal: what ran, a line for each check, what was seen, and the verdict.
 func (r Report) Table(w io.Writer) error {
 	fmt.Fprintf(w, "%s, %d and %d threads, %d clients on %d slots, %v of %v\n", r.Environment.CPU, max(1, r.Threads/2), r.Threads, r.Clients, r.Slots,

@@ -256,6 +256,7 @@ func TestNoReport(t *testing.T) {
 	}{
 		{"never starts", "failed to load model", func(*Options) {}},
 		{"", "too short", func(o *Options) { o.Duration, o.pace = time.Second, pace{} }},
+		{"", "went by for", func(o *Options) { o.Duration = 50 * time.Millisecond }},
 		{"", "no llama-server", func(o *Options) { o.Build.Bin = o.Model }},
 		{"", "model fake", func(o *Options) { o.Model += ".missing" }},
 	} {

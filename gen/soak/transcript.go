@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strings"
+	"time"
 )
 
 // Where the kernels give the same bits in any batch, the rest of the pinned llama.cpp does so only within limits: its flash
@@ -104,7 +105,10 @@ func questions(seed uint64) []*question {
 
 // transcribe has every question answered alone, and again: the answers must be the same.
 func (s *soaker) transcribe(ctx context.Context, srv *server) error {
-	for _, q := range s.questions {
+	for i, q := range s.questions {
+		if time.Now().After(s.end) {
+			return fmt.Errorf("the whole %v went by for %d of the %d answers that are the transcript; give the run longer or the model more CPU", s.Duration, i, len(s.questions))
+		}
 		var err error
 		ask := func(how manner) (a answer) {
 			if err == nil {

@@ -201,7 +201,7 @@ func TestApart(t *testing.T) {
 		}
 	}
 	for line := range strings.Lines(HeldOut()) {
-		if line = strings.TrimSpace(line); len(line) > 24 && trained[line] {
+		if line = strings.TrimSpace(line); len(line) >= 24 && trained[line] {
 			t.Errorf("%q is in both", line)
 		}
 	}

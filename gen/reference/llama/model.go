@@ -10,7 +10,7 @@ import (
 	"math/rand/v2"
 )
 
-// Shape is the size of a model. All but Layers are multiples of 32, and Embedding is Heads * HeadSize.
+// Shape is the size of a model. Vocabulary, Embedding, Inner, HeadSize and Context are multiples of 32, and Embedding is Heads * HeadSize.
 type Shape struct {
 	Vocabulary int // tokens
 	Embedding  int // width of the residual stream

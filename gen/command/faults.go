@@ -27,7 +27,7 @@ func Faults(ctx context.Context, r Run) error {
 		if err != nil {
 			return err
 		}
-		model, err := r.quantized(ctx, stock, "tiny")
+		model, err := r.synthetic(ctx, stock, "tiny")
 		if err != nil {
 			return err
 		}

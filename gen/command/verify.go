@@ -18,6 +18,7 @@ import (
 	"github.com/llama-zen-turbo/llama-zen-turbo/gen/gate"
 	"github.com/llama-zen-turbo/llama-zen-turbo/gen/model"
 	"github.com/llama-zen-turbo/llama-zen-turbo/gen/progress"
+	"github.com/llama-zen-turbo/llama-zen-turbo/gen/reference"
 	"github.com/llama-zen-turbo/llama-zen-turbo/gen/report"
 	"github.com/llama-zen-turbo/llama-zen-turbo/gen/target"
 	"github.com/llama-zen-turbo/llama-zen-turbo/gen/throughput"
@@ -67,15 +68,16 @@ func (r Run) compare(ctx context.Context, speedOnly bool) error {
 		if !accuracyOnly {
 			programs = append(programs, "llama-bench", "llama-batched-bench")
 		}
-		archs := !speedOnly && os.Getenv("ZT_MODEL") == ""
-		if archs {
+		ours := !speedOnly && os.Getenv("ZT_MODEL") == "" // our own models, and upstream's of every architecture
+		if ours {
 			programs = append(programs, gate.ArchsProgram)
+			programs = append(programs, gate.OpinionPrograms...)
 		}
 		stock, err := build.Stock(ctx, r.Workspace, r.Log, tuned.Target, programs...)
 		if err != nil {
 			return err
 		}
-		if !archs {
+		if !ours {
 			stock.Tests = ""
 		}
 		models, err := r.models(ctx, stock, accuracyOnly, speedOnly)
@@ -114,7 +116,8 @@ func (r Run) compare(ctx context.Context, speedOnly bool) error {
 	})
 }
 
-// models returns what to measure: the user's GGUF, or synthetic ones quantized by stock's own llama-quantize.
+// models returns what to measure: the user's GGUF, or the trained reference model and synthetic ones in the types that stock's own
+// llama-quantize makes of them.
 func (r Run) models(ctx context.Context, stock build.Build, accuracyOnly, speedOnly bool) ([]gate.Model, error) {
 	if path := os.Getenv("ZT_MODEL"); path != "" {
 		if _, err := os.Stat(path); err != nil {
@@ -122,39 +125,78 @@ func (r Run) models(ctx context.Context, stock build.Build, accuracyOnly, speedO
 		}
 		return []gate.Model{gate.Full(strings.TrimSuffix(filepath.Base(path), ".gguf"), path)}, nil
 	}
-	if speedOnly {
-		large, err := r.quantized(ctx, stock, "1b")
-		return []gate.Model{gate.Full("1b-q8_0", large)}, err
+	var models []gate.Model
+	if !speedOnly {
+		small, err := r.smallModels(ctx, stock)
+		if err != nil {
+			return nil, err
+		}
+		models = small
 	}
-	tiny, err := r.quantized(ctx, stock, "tiny")
-	if err != nil || accuracyOnly {
-		return []gate.Model{gate.Tiny("tiny-q8_0", tiny)}, err
+	if !accuracyOnly {
+		large, err := r.synthetic(ctx, stock, "1b")
+		if err != nil {
+			return nil, err
+		}
+		models = append(models, gate.Full("1b-q8_0", large))
 	}
-	large, err := r.quantized(ctx, stock, "1b")
-	return []gate.Model{gate.Tiny("tiny-q8_0", tiny), gate.Full("1b-q8_0", large)}, err
+	return models, nil
 }
 
-// quantized makes the F16 model of a shape and has stock's llama-quantize turn it into Q8_0.
-func (r Run) quantized(ctx context.Context, stock build.Build, shape string) (string, error) {
+// smallModels returns those on which everything but speed is measured in seconds: the trained one with the text it never saw, in each
+// type, and a random one of another shape, whose rows and heads fill no tile and no vector.
+func (r Run) smallModels(ctx context.Context, stock build.Build) ([]gate.Model, error) {
+	trained, err := reference.Make(ctx, r.Log, r.Workspace)
+	if err != nil {
+		return nil, err
+	}
+	files := reference.In(r.Workspace)
+	var models []gate.Model
+	for _, name := range []string{"q8_0", "f32", "f16", "bf16"} {
+		path := trained
+		if name != "bf16" {
+			if path, err = r.quantized(ctx, stock, trained, "reference", name); err != nil {
+				return nil, err
+			}
+		}
+		m := gate.Float("reference-"+name, path)
+		if name == "q8_0" {
+			m = gate.Small(m.Name, path)
+			m.Text = files.HeldOut
+		}
+		m.Tokens = files.Tokens
+		models = append(models, m)
+	}
+	tiny, err := r.synthetic(ctx, stock, "tiny")
+	return append(models, gate.Small("tiny-q8_0", tiny)), err
+}
+
+// synthetic makes the F16 model of a shape and returns it as Q8_0.
+func (r Run) synthetic(ctx context.Context, stock build.Build, shape string) (string, error) {
 	f16, err := model.Make(ctx, r.Log, r.Workspace, r.Workspace.Src(workspace.Variant{}), shape, "f16")
 	if err != nil {
 		return "", err
 	}
-	path := filepath.Join(r.Workspace.Models(), shape+"-stock-q8_0.gguf")
+	return r.quantized(ctx, stock, f16, shape, "q8_0")
+}
+
+// quantized has stock's llama-quantize turn the model at source into one of weights of a type, which it keeps under name and type.
+func (r Run) quantized(ctx context.Context, stock build.Build, source, name, weights string) (string, error) {
+	path := filepath.Join(r.Workspace.Models(), name+"-stock-"+weights+".gguf")
 	return path, r.Log.Step(ctx, "quantize", func(ctx context.Context, s *progress.Step) error {
 		s.Did("%s", path)
-		source, err := os.Stat(f16)
+		made, err := os.Stat(source)
 		if err != nil {
 			return err
 		}
-		if have, err := os.Stat(path); err == nil && !have.ModTime().Before(source.ModTime()) {
+		if have, err := os.Stat(path); err == nil && !have.ModTime().Before(made.ModTime()) {
 			return nil
 		}
 		var output bytes.Buffer
-		cmd := child.Command(ctx, filepath.Join(stock.Bin, "llama-quantize"), f16, path+".partial", "Q8_0")
+		cmd := child.Command(ctx, filepath.Join(stock.Bin, "llama-quantize"), source, path+".partial", strings.ToUpper(weights))
 		cmd.Stdout, cmd.Stderr = &output, &output
 		if err := cmd.Run(); err != nil {
-			return fmt.Errorf("llama-quantize %s: %w\n%s", f16, err, output.String())
+			return fmt.Errorf("llama-quantize %s: %w\n%s", source, err, output.String())
 		}
 		return os.Rename(path+".partial", path)
 	})

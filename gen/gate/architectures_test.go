@@ -151,7 +151,7 @@ func TestArchitecturesTold(t *testing.T) {
 
 func TestArchitecturesMissing(t *testing.T) {
 	good := fakeBuild(t, "")
-	o := Options{Stock: good, Tuned: good, StockTests: t.TempDir(), AccuracyOnly: true, Models: []Model{Tiny("tiny", writeModel(t, true))}}
+	o := Options{Stock: good, Tuned: good, StockTests: t.TempDir(), AccuracyOnly: true, Models: []Model{Small("tiny", writeModel(t, true))}}
 	_, err := Verify(context.Background(), workspace.Workspace{Out: t.TempDir()}, progress.To(io.Discard), o)
 	if err == nil || !strings.Contains(err.Error(), "the stock build has no test-llama-archs") {
 		t.Errorf("%v, want the missing program", err)

@@ -45,14 +45,14 @@ func TestEveryKernelHasCriteria(t *testing.T) {
 // TestSameBits checks that a model which meets no kernel of ours must give stock's bits, however small the difference.
 func TestSameBits(t *testing.T) {
 	path := writeModelOf(t, gguf.F32, true)
-	if _, _, err := verify(t, "", "", Tiny("tiny", path), Options{AccuracyOnly: true, Threads: 2}); err != nil {
+	if _, _, err := verify(t, "", "", Small("tiny", path), Options{AccuracyOnly: true, Threads: 2}); err != nil {
 		t.Error(err)
 	}
-	_, _, err := verify(t, "", "threads", Tiny("tiny", path), Options{AccuracyOnly: true, Threads: 2})
+	_, _, err := verify(t, "", "threads", Small("tiny", path), Options{AccuracyOnly: true, Threads: 2})
 	if err == nil || strings.Contains(err.Error(), "differing logits") {
 		t.Errorf("%v; want the identity gate alone to fail, since accuracy runs no such case", err)
 	}
-	_, _, err = verify(t, "", "other noise", Tiny("tiny", path), Options{AccuracyOnly: true, Threads: 2})
+	_, _, err = verify(t, "", "other noise", Small("tiny", path), Options{AccuracyOnly: true, Threads: 2})
 	if want := "tiny prefill 256 differing logits is 128000, not at most 0"; err == nil || !strings.Contains(err.Error(), want) {
 		t.Errorf("%v; want %q in it", err, want)
 	}

@@ -64,9 +64,14 @@ type Model struct {
 	Speed     bool  // unless Options.AccuracyOnly
 }
 
-// Tiny asks for everything but speed: for a model small enough that this takes seconds.
-func Tiny(name, path string) Model {
+// Small asks for everything but speed: for a model small enough that this takes seconds.
+func Small(name, path string) Model {
 	return Model{Name: name, Path: path, Prefill: []int{256, 33, 7}, Decode: 256, Greedy: 200, Identity: true, Operators: true}
+}
+
+// Float asks for accuracy: for a model of weights that both builds multiply with the same code.
+func Float(name, path string) Model {
+	return Model{Name: name, Path: path, Prefill: []int{256, 33}, Decode: 64}
 }
 
 // Full asks for speed and, on fewer tokens, accuracy.

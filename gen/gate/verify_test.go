@@ -87,7 +87,7 @@ func TestAccuracyGates(t *testing.T) {
 	} {
 		t.Run(c.stock+"/"+c.tuned, func(t *testing.T) {
 			t.Parallel()
-			r, dir, err := verify(t, c.stock, c.tuned, Tiny("tiny", path), Options{AccuracyOnly: true, Threads: 2})
+			r, dir, err := verify(t, c.stock, c.tuned, Small("tiny", path), Options{AccuracyOnly: true, Threads: 2})
 			if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
 				t.Errorf("error is %v; want %q in it", err, c.want)
 			}
@@ -125,7 +125,7 @@ func TestErrorsWriteNoReport(t *testing.T) {
 		"cut short":       "do not make a file of",
 		"not a number":    "is NaN",
 	} {
-		_, dir, err := verify(t, "", fault, Tiny("tiny", path), Options{AccuracyOnly: true, Threads: 2})
+		_, dir, err := verify(t, "", fault, Small("tiny", path), Options{AccuracyOnly: true, Threads: 2})
 		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "\n") {
 			t.Errorf("%s: %v; want one line with %q", fault, err, want)
 		}
@@ -142,12 +142,12 @@ func TestMissing(t *testing.T) {
 	w := workspace.Workspace{Out: t.TempDir()}
 	log := progress.To(io.Discard)
 	good := fakeBuild(t, "")
-	model := Tiny("tiny", writeModel(t, true))
+	model := Small("tiny", writeModel(t, true))
 	for want, o := range map[string]Options{
 		"the tuned build has no zt-probe":  {Stock: good, Tuned: t.TempDir(), Models: []Model{model}},
 		"the stock build has no zt-probe":  {Stock: t.TempDir(), Tuned: good, Models: []Model{model}},
 		"no model to verify":               {Stock: good, Tuned: good},
-		"model gone: stat /nowhere/x.gguf": {Stock: good, Tuned: good, Models: []Model{Tiny("gone", "/nowhere/x.gguf")}},
+		"model gone: stat /nowhere/x.gguf": {Stock: good, Tuned: good, Models: []Model{Small("gone", "/nowhere/x.gguf")}},
 	} {
 		if _, err := Verify(context.Background(), w, log, o); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v, want %q in it", err, want)
@@ -169,7 +169,7 @@ func TestCancel(t *testing.T) {
 	cancel()
 	build := fakeBuild(t, "")
 	w := workspace.Workspace{Out: t.TempDir()}
-	_, err := Verify(ctx, w, progress.To(io.Discard), Options{Stock: build, Tuned: build, Models: []Model{Tiny("m", writeModel(t, true))}})
+	_, err := Verify(ctx, w, progress.To(io.Discard), Options{Stock: build, Tuned: build, Models: []Model{Small("m", writeModel(t, true))}})
 	if err == nil || !strings.Contains(err.Error(), "canceled") {
 		t.Errorf("%v, want that it was canceled", err)
 	}

@@ -94,8 +94,8 @@ func TestArchitectures(t *testing.T) {
 		{"", "one ulp on Q8_0", nil},
 		{"", "other noise on Q8_0", nil},
 		{"", "wrong scale on alpha-dense.gguf-Q8_0", []string{
-			"architectures q8_0 prefill 97 perplexity ratio: alpha-dense is the worst of 1 models that fail, stock's perplexity is ",
-			"architectures q8_0 decode 40 perplexity ratio: alpha-dense is the worst of 1 models that fail, stock's perplexity is ",
+			"architectures q8_0 prefill 97 perplexity ratio: alpha-dense is the worst of 1 models that fail, perplexity ",
+			"architectures q8_0 decode 40 perplexity ratio: alpha-dense is the worst of 1 models that fail, perplexity ",
 			"architectures q8_0 prefill 97 scale error of logits: alpha-dense is the worst of 1 models that fail",
 			"architectures q8_0 decode 40 scale error of logits: alpha-dense is the worst of 1 models that fail"}},
 		{"", "crash on beta-moe.gguf-Q8_0", []string{"architectures q8_0 all models compared: ",

@@ -1,6 +1,7 @@
 package gate
 
 import (
+	"fmt"
 	"math"
 	"slices"
 
@@ -65,7 +66,7 @@ func (c criterion) judge(model, what string, d Divergence, own *Divergence) repo
 	}
 	m := Measurement{Value: c.value(d)}
 	if c.Quantity == perplexity {
-		m.Note = "stock's perplexity is " + report.Number(math.Exp(d.RefNLL))
+		m.Note = fmt.Sprintf("perplexity %.6g, stock's %.6g", math.Exp(d.GotNLL), math.Exp(d.RefNLL))
 	}
 	return g.Judge(model, what, m)
 }

@@ -33,10 +33,15 @@ func parseBench(stdout []byte) (benchTests, error) {
 	return tests, nil
 }
 
-// rate is the speed of c by its median sample, in tokens a second.
-func (t benchTests) rate(c Case) (float64, error) {
+// rate is the speed of c by its median sample, in tokens a second. With -gp the context is what llama-bench calls the prompt, and not
+// in its samples.
+func (t benchTests) rate(c Case, d dialect) (float64, error) {
+	prompt, depth := c.Prompt, c.Depth
+	if depth > 0 && d.after {
+		prompt, depth = depth, 0
+	}
 	for _, x := range t {
-		if x.Prompt == c.Prompt && x.Steps == c.Steps && x.Depth == c.Depth && len(x.SamplesNS) > 0 {
+		if x.Prompt == prompt && x.Steps == c.Steps && x.Depth == depth && len(x.SamplesNS) > 0 {
 			return float64(c.Prompt+c.Steps) * 1e9 / statistics.Median(x.SamplesNS), nil
 		}
 	}

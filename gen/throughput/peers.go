@@ -50,6 +50,7 @@ func Peers(text string) ([]program.Build, error) {
 type dialect struct {
 	noWarmup []string // turns its own warm-up off; nil where that cannot be said
 	depth    bool     // it has -d
+	after    bool     // it has -gp, which times generation after a prompt, instead
 	why      string   // not empty: nothing can be measured with it
 }
 
@@ -76,5 +77,6 @@ func learn(ctx context.Context, peer program.Build) dialect {
 		d.noWarmup = []string{"--warmup", "0"}
 	}
 	d.depth = has["--n-depth"]
+	d.after = has["-gp"] && !d.depth
 	return d
 }

@@ -168,6 +168,12 @@ func (s Setup) bench(b program.Build, d dialect, cases []Case, more []string) Su
 		switch c := cases[0]; {
 		case c.Prompt > 0 && c.Steps > 0:
 			args = append(args, "-p", "0", "-n", "0", "-pg", fmt.Sprintf("%d,%d", c.Prompt, c.Steps))
+		case c.Depth > 0 && d.after:
+			args = append(args, "-p", "0", "-n", "0", "-gp", fmt.Sprintf("%d,%d", c.Depth, c.Steps))
+		case c.Depth > 0 && d.depth:
+			args = append(args, "-p", "0", "-n", strconv.Itoa(c.Steps), "-d", strconv.Itoa(c.Depth))
+		case c.Depth > 0:
+			return nil, fmt.Errorf("its llama-bench has neither -d nor -gp")
 		case c.Steps > 0:
 			args = append(args, "-p", "0", "-n", strconv.Itoa(c.Steps))
 		default:
@@ -176,12 +182,6 @@ func (s Setup) bench(b program.Build, d dialect, cases []Case, more []string) Su
 				lengths = append(lengths, strconv.Itoa(c.Prompt))
 			}
 			args = append(args, "-p", strings.Join(lengths, ","), "-n", "0")
-		}
-		if depth := cases[0].Depth; depth > 0 {
-			if !d.depth {
-				return nil, fmt.Errorf("its llama-bench has no -d")
-			}
-			args = append(args, "-d", strconv.Itoa(depth))
 		}
 		if more == nil {
 			more = []string{"-r", "1"}
@@ -196,7 +196,7 @@ func (s Setup) bench(b program.Build, d dialect, cases []Case, more []string) Su
 		}
 		found := map[string]float64{}
 		for _, c := range cases {
-			rate, err := tests.rate(c)
+			rate, err := tests.rate(c, d)
 			if err != nil {
 				return nil, fmt.Errorf("%s llama-bench: %w", b.Name, err)
 			}

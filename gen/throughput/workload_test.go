@@ -75,7 +75,10 @@ func ownBuild(t *testing.T, name string) program.Build {
 }
 
 func TestWorkloads(t *testing.T) {
-	help := `case "$*" in *--help*) echo "  -w, --warmup <0|1>  (default: 1)"; echo "  -d, --n-depth <n>"; exit;; esac` + "\n"
+	help := `case "$*" in
+*--help*) echo "  -gp <pp,tg>"; echo "  -w, --warmup <0|1>  (default: 1)"; exit;;
+*-gp*) echo '['; echo '{"n_prompt": 4096, "n_gen": 128, "samples_ns": [320000000]}'; echo ']'; exit;;
+esac` + "\n"
 	old := `case "$*" in *--help*) echo "usage: -p -n -pg"; exit;; *2048*) echo "error: that is too long" >&2; exit 1;; esac` + "\n"
 	s := Setup{
 		Stock: ownBuild(t, "stock"), Tuned: ownBuild(t, "tuned"),
@@ -125,7 +128,7 @@ func TestWorkloads(t *testing.T) {
 		{"short prompts", "old", ""},
 		{"prompt and generation", "old", ""},
 		{"long prompt", "old", "that is too long"},
-		{"deep generation, llama-bench", "old", "its llama-bench has no -d"},
+		{"deep generation, llama-bench", "old", "its llama-bench has neither -d nor -gp"},
 		{"parallel sequences", "old", "llama-batched-bench"},
 		{"generation", "broken", "not for this CPU"},
 	} {
@@ -153,8 +156,13 @@ func TestWorkloads(t *testing.T) {
 			t.Errorf("stock was not called with %q but\n%s", want, stock)
 		}
 	}
-	if ik := strings.Join(calls(t, s.Peers[0]), "\n"); !strings.Contains(ik, "-p 16,2048 -n 0 -r 1 --warmup 0") {
-		t.Errorf("ik was called with\n%s", ik)
+	for _, want := range []string{"-p 16,2048 -n 0 -r 1 --warmup 0", "-p 0 -n 0 -gp 4096,128 -r 1"} {
+		if ik := strings.Join(calls(t, s.Peers[0]), "\n"); !strings.Contains(ik, want) {
+			t.Errorf("ik was not called with %s but\n%s", want, ik)
+		}
+	}
+	if got := by["deep generation, llama-bench"].Values("ik", deepPeers.Name); len(got) != 2 || got[0] != 400 {
+		t.Errorf("generation after a prompt by ik: %v, want two times 400", got)
 	}
 	if broken := calls(t, s.Peers[2]); len(broken) != 1 {
 		t.Errorf("a build that cannot print its options was called with %v", broken)
@@ -251,11 +259,11 @@ func TestRealOutput(t *testing.T) {
 			t.Fatalf("%s: %v", name, err)
 		}
 		for _, c := range cases {
-			if rate, err := tests.rate(c); err != nil || rate <= 0 {
+			if rate, err := tests.rate(c, standard); err != nil || rate <= 0 {
 				t.Errorf("%s: %s at %v t/s, %v", name, c.Name, rate, err)
 			}
 		}
-		if _, err := tests.rate(Case{Prompt: 128, Depth: 1}); err == nil {
+		if _, err := tests.rate(Case{Prompt: 128, Depth: 1}, standard); err == nil {
 			t.Errorf("%s has a test that nobody ran", name)
 		}
 	}

@@ -59,7 +59,21 @@ type header struct {
 
 // Tuned builds every program for t, and the named tests of upstream.
 func Tuned(ctx context.Context, w workspace.Workspace, log *progress.Log, t target.Target, tests ...string) (Build, error) {
-	b := Build{Variant: workspace.Variant{Target: t.Name}, Target: t}
+	return tuned(ctx, w, log, workspace.Variant{Target: t.Name}, t, append([]string{"all"}, tests...)...)
+}
+
+// Mutant builds the named programs as Tuned does, in a checkout of their own that the caller may break and mend. What an earlier
+// caller has broken there is mended.
+func Mutant(ctx context.Context, w workspace.Workspace, log *progress.Log, t target.Target, programs ...string) (Build, error) {
+	v := workspace.Variant{Target: t.Name, Mutant: true}
+	if err := os.RemoveAll(filepath.Join(w.Src(v), zen5Dir)); err != nil {
+		return Build{}, err
+	}
+	return tuned(ctx, w, log, v, t, programs...)
+}
+
+func tuned(ctx context.Context, w workspace.Workspace, log *progress.Log, v workspace.Variant, t target.Target, programs ...string) (Build, error) {
+	b := Build{Variant: v, Target: t}
 	if err := b.prepare(ctx, w, log); err != nil {
 		return b, err
 	}
@@ -77,7 +91,7 @@ func Tuned(ctx context.Context, w workspace.Workspace, log *progress.Log, t targ
 	}
 	cache := b.Toolchain.LlamaCpp(Version)
 	maps.Copy(cache, b.BLAS.CMake)
-	return b, b.compile(ctx, w, log, cache, append([]string{"all"}, tests...)...)
+	return b, b.compile(ctx, w, log, cache, programs...)
 }
 
 // Install makes folder hold the build's programs and nothing else.

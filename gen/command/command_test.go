@@ -74,7 +74,7 @@ func TestOneRunAtATime(t *testing.T) {
 	}
 	defer unlock()
 	for name, command := range map[string]func(context.Context, Run) error{
-		"soak": soakMinute, "build": Build, "verify": Verify, "bench": Bench, "faults": Faults, "release": Release, "model": Model, "reference": Reference, "clean": Clean, "patch:apply": PatchApply, "patch:extract": PatchExtract,
+		"soak": soakMinute, "build": Build, "verify": Verify, "mutants": Mutants, "bench": Bench, "faults": Faults, "release": Release, "model": Model, "reference": Reference, "clean": Clean, "patch:apply": PatchApply, "patch:extract": PatchExtract,
 	} {
 		if err := command(t.Context(), r); err == nil || !strings.Contains(err.Error(), "another run") {
 			t.Errorf("%s beside another run: %v", name, err)

@@ -75,7 +75,10 @@ func identities(threads int) []same {
 
 // identity checks that the tuned build gives the same bits where stock does, and from one run to the next.
 func (v *verifier) identity(ctx context.Context, s *progress.Step, m Model) error {
-	sets := identities(v.Threads)
+	return v.identitySets(ctx, s, m, identities(v.Threads))
+}
+
+func (v *verifier) identitySets(ctx context.Context, s *progress.Step, m Model, sets []same) error {
 	done, total := 0, 1
 	for _, set := range sets {
 		total += 2 * len(set.runs)

@@ -66,13 +66,20 @@ func At(root string) (Workspace, error) {
 type Variant struct {
 	Target string // a name from gen/target
 	Stock  bool
+	Mutant bool // the tuned tree, broken on purpose by gen/mutant
 }
 
-func (v Variant) String() string {
-	if v.Stock {
-		return "stock-" + v.Target
+func (v Variant) String() string { return v.prefix("-") + v.Target }
+
+// prefix is what sets a variant's name and folder apart from those of the tuned build.
+func (v Variant) prefix(separator string) string {
+	switch {
+	case v.Stock:
+		return "stock" + separator
+	case v.Mutant:
+		return "mutant" + separator
 	}
-	return v.Target
+	return ""
 }
 
 // Patches is the patch queue with its pin.toml.
@@ -84,21 +91,13 @@ func (w Workspace) Templates() string { return filepath.Join(w.Root, "templates"
 // Gen receives the generated assembly and the data rendered into templates.
 func (w Workspace) Gen() string { return filepath.Join(w.Out, "gen") }
 
-// Src is the llama.cpp checkout of a variant. The tuned checkout is shared by all targets. Stock lives one level deeper with
-// its own build folder beside it, so that both see their sources at ../../src and share compiled objects in ccache.
-func (w Workspace) Src(v Variant) string {
-	if v.Stock {
-		return filepath.Join(w.Out, "stock", "src")
-	}
-	return filepath.Join(w.Out, "src")
-}
+// Src is the llama.cpp checkout of a variant. The tuned checkout is shared by all targets. Stock and mutants live one level deeper,
+// each with its own build folder beside it, so that all see their sources at ../../src and share compiled objects in ccache.
+func (w Workspace) Src(v Variant) string { return filepath.Join(w.Out, v.prefix(""), "src") }
 
 // Build is the CMake build folder of a variant.
 func (w Workspace) Build(v Variant) string {
-	if v.Stock {
-		return filepath.Join(w.Out, "stock", "build", v.Target)
-	}
-	return filepath.Join(w.Out, "build", v.Target)
+	return filepath.Join(w.Out, v.prefix(""), "build", v.Target)
 }
 
 // Bin receives the tuned programs of the last `mage build`.
@@ -106,6 +105,9 @@ func (w Workspace) Bin() string { return filepath.Join(w.Out, "bin") }
 
 // Models holds the synthetic models that gates run.
 func (w Workspace) Models() string { return filepath.Join(w.Out, "models") }
+
+// Mutants receives what the gates of `mage mutants` write.
+func (w Workspace) Mutants() string { return filepath.Join(w.Out, "mutant", "report") }
 
 // Report receives what `mage verify` found.
 func (w Workspace) Report() string { return filepath.Join(w.Out, "report") }

@@ -9,6 +9,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -81,6 +82,9 @@ func fakePerplexity(fault string, args []string) error {
 	if fault == "liar" {
 		d.MeanKL *= 1.5
 	}
+	if fault == "forgetful" && !fakeAgain(*base+".asked") {
+		return nil
+	}
 	fmt.Fprintf(os.Stderr, "0.00.892.981 I kl_divergence: computing over %d chunks, n_ctx=%d, batch_size=512, n_seq=1\n", b.chunks, b.context)
 	fmt.Printf("Mean PPL(Q)                   : %10.6f ± %10.6f\n", math.Exp(d.GotNLL), 0.1)
 	fmt.Printf("Mean    KLD: %10.6f ± %10.6f\n", d.MeanKL, 0.1)
@@ -108,6 +112,13 @@ func fakeTokenize(args []string) error {
 func fakeWords(path string) (int, error) {
 	text, err := os.ReadFile(path)
 	return len(strings.Fields(string(text))), err
+}
+
+// fakeAgain says whether it was asked about path before.
+func fakeAgain(path string) bool {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL, 0o644)
+	f.Close()
+	return err != nil
 }
 
 func fakeResults(fault string, args []string) error {
@@ -144,7 +155,7 @@ func fakeResults(fault string, args []string) error {
 	if err != nil {
 		return err
 	}
-	if fault == "mute" {
+	if fault == "mute" || fault == "forgetful" && !fakeAgain(*out+".asked") {
 		return nil
 	}
 	fmt.Fprintf(os.Stderr, "0.03.597.126 I main: loading results\n0.03.881.837 I main: NMSE=%.3e\n", d.NMSE)
@@ -320,6 +331,20 @@ func TestInstrumentsDisagree(t *testing.T) {
 	}
 	if failed[0].Verdict != report.Fail || failed[0].Note == "" {
 		t.Errorf("the disagreement is %+v; want both values in its note", failed[0])
+	}
+}
+
+// TestLostLines checks that an instrument whose last lines got lost is asked again, and gives the same report.
+func TestLostLines(t *testing.T) {
+	m := withText(t, gguf.Q8_0, 500)
+	o := Options{AccuracyOnly: true, Threads: 2}
+	want, _, err := verify(t, "", "", m, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, _, err := verify(t, "forgetful", "", m, o)
+	if err != nil || !reflect.DeepEqual(got.Results, want.Results) {
+		t.Errorf("%v, with other results than from instruments that lose nothing: %v", err, !reflect.DeepEqual(got.Results, want.Results))
 	}
 }
 

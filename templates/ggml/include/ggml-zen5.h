@@ -13,6 +13,10 @@ GGML_API const char * ggml_zen5_description(void);
 // Whether a buffer holds packed weights in memory that the kernel may swap out.
 GGML_API bool ggml_zen5_swappable(ggml_backend_buffer_t buffer);
 
+// How many bytes of a tensor to set at a time: for packed weights whole panels that stay in the cache until they are packed, for any
+// other tensor all of it.
+GGML_API size_t ggml_zen5_piece_size(const struct ggml_tensor * tensor);
+
 // Gives back the memory behind a part of a mapped file. The contents stay: they are read from the file if touched again. Only
 // whole pages inside the part are given back; never call it on memory that is not a file mapping.
 GGML_API void ggml_zen5_drop_mapped(const void * data, size_t size);

@@ -271,7 +271,9 @@ static void set_tensor(ggml_backend_buffer_t buffer, ggml_tensor * tensor, const
     parallel_for(size / tensor->nb[1], tile_cols, [&](int64_t begin, int64_t end) {
         pack_q8_0(tensor->data, (const char *) data + begin * tensor->nb[1], tensor->ne[1], tensor->ne[0], first + begin, end - begin);
     });
-    note("%s: packed %s %" PRId64 " x %" PRId64, tensor->name, ggml_type_name(tensor->type), tensor->ne[1], tensor->ne[0]);
+    if (offset + size == ggml_nbytes(tensor)) {
+        note("%s: packed %s %" PRId64 " x %" PRId64, tensor->name, ggml_type_name(tensor->type), tensor->ne[1], tensor->ne[0]);
+    }
 
     GGML_UNUSED(buffer);
 }
@@ -340,6 +342,18 @@ static size_t get_alloc_size(ggml_backend_buffer_type_t buft, const ggml_tensor 
 
 const char * ggml_zen5_description(void) {
     return zt_guard_passed;
+}
+
+size_t ggml_zen5_piece_size(const ggml_tensor * tensor) {
+    using namespace ggml::cpu::zen5;
+
+    if (!in_zen5_buffer(tensor)) {
+        return ggml_nbytes(tensor);
+    }
+    // less than a CCD's L3, and enough for the start of threads not to count
+    constexpr size_t piece = size_t(8) << 20;
+    const size_t     panel = tile_cols * tensor->nb[1];
+    return std::max<size_t>(1, piece / panel) * panel;
 }
 
 bool ggml_zen5_swappable(ggml_backend_buffer_t buffer) {

@@ -231,6 +231,27 @@ func TestPool(t *testing.T) {
 	}
 }
 
+// TestWithin compares the pool with what it was.
+func TestWithin(t *testing.T) {
+	before := pages{total: 8, free: 6, surplus: 0}
+	for _, c := range []struct {
+		name string
+		now  pages
+		want bool
+	}{
+		{"as before", before, true},
+		{"another program has ended", pages{total: 8, free: 8}, true},
+		{"a page leaked", pages{total: 8, free: 5}, false},
+		{"a promise leaked", pages{total: 8, free: 6, reserved: 1}, false},
+		{"the pool was not restored", pages{total: 64, free: 62}, false},
+		{"pages outlive the pool", pages{total: 13, free: 6, surplus: 5}, false},
+	} {
+		if got := c.now.within(before); got != c.want {
+			t.Errorf("%s: %v", c.name, got)
+		}
+	}
+}
+
 // TestModels alters a small file in the ways of the scenarios.
 func TestModels(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "model.gguf")

@@ -5,11 +5,13 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
 
 var fileScenarios = []scenario{
+	{"every way to read a file", "the same answer", everyMode},
 	{"file replaced under a running server", "the same answer; the next start gives the new model's", replacedServing},
 	{"file replaced in the middle of a load", "the old file's answer", replacedLoading},
 	{"file cut in the middle of a load", "one line says that the file ended too early", cutLoading},
@@ -32,6 +34,21 @@ func (l *lab) otherModel() (string, error) {
 		}
 		return nil
 	})
+}
+
+// everyMode is what the others rest on: weights are packed from the mapping or from pieces of the file.
+func everyMode(ctx context.Context, l *lab) (string, error) {
+	modes := []string{"auto", "none", "mmap", "dio"}
+	for _, mode := range modes {
+		e, err := l.run(ctx, l.completion(l.model).with("--load-mode", mode, "--check-tensors"))
+		if err == nil {
+			err = l.answered(ctx, e, l.completion(l.model))
+		}
+		if err != nil {
+			return "", err
+		}
+	}
+	return fmt.Sprintf("the same answer in modes %s", strings.Join(modes, ", ")), nil
 }
 
 // replacedServing renames another model over the one that a server has loaded, as a download or an update does.

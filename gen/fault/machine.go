@@ -83,13 +83,17 @@ func (p pool) read() (pages, error) {
 	return n, nil
 }
 
-// settled waits until the counters are want: the kernel gives a killed program's pages back a moment after its end. It is skipped
-// where programs that are none of the lab's hold pages.
+// within says whether the pool is as large as it was before and no more of it is taken. Other programs may have given pages back.
+func (p pages) within(before pages) bool {
+	return p.total-p.surplus == before.total-before.surplus && p.total-p.free <= before.total-before.free && p.reserved <= before.reserved
+}
+
+// settled waits until the pool is within want: the kernel gives a killed program's pages back a moment after its end.
 func (l *lab) settled(ctx context.Context, want pages) error {
 	var have pages
 	for range 100 {
 		var err error
-		if have, err = l.pool.read(); err != nil || have == want {
+		if have, err = l.pool.read(); err != nil || have.within(want) {
 			return err
 		}
 		select {
@@ -98,10 +102,15 @@ func (l *lab) settled(ctx context.Context, want pages) error {
 		case <-time.After(20 * time.Millisecond):
 		}
 	}
+	return l.poolError("the huge page pool has %s; before it had %s", have, want)
+}
+
+// poolError is an error about the pool's pages, or a skipped where a program that is none of the lab's may be the cause.
+func (l *lab) poolError(format string, args ...any) error {
 	if others := l.othersWithPages(); others != "" {
 		return skip("%s has taken pages of the huge page pool meanwhile", others)
 	}
-	return fmt.Errorf("the huge page pool has %s; before it had %s", have, want)
+	return fmt.Errorf(format, args...)
 }
 
 // othersWithPages names a running program that has pages of the pool and was not started from the lab, whose programs

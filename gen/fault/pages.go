@@ -49,7 +49,7 @@ func (l *lab) poolPages(ctx context.Context) (n int, err error) {
 	}
 	l.need = lines[len(lines)-1].HugeTLB / (hugeMiB * mib)
 	if l.need < 2 {
-		return 0, fmt.Errorf("of %d free pages in the pool the program takes %d: %s", plenty, l.need, e.call)
+		return 0, l.poolError("of %d free pages in the pool the program takes %d: %s", plenty, l.need, e.call)
 	}
 	return l.need, nil
 }
@@ -159,8 +159,8 @@ func poolRace(ctx context.Context, l *lab) (got string, err error) {
 			}
 		}
 	}
-	if pool < rounds {
-		return "", fmt.Errorf("in %d races for a pool with room for one, %d programs got it", rounds, pool)
+	if pool == 0 {
+		return "", l.poolError("in %d races for a pool with room for one, no program got it", rounds)
 	}
 	return fmt.Sprintf("%d races, %d programs got the pool", rounds, pool), nil
 }
@@ -177,7 +177,7 @@ func (l *lab) pooled(ctx context.Context) (s *server, n int, restore func() erro
 	if err == nil {
 		var taken pages
 		if taken, err = l.pool.read(); err == nil && taken.free != 0 {
-			err = fmt.Errorf("the server's weights take %d pages of the pool, not %d: %s", n-taken.free, n, s.call)
+			err = l.poolError("the server's weights take %d pages of the pool, not %d: %s", n-taken.free, n, s.call)
 		}
 	}
 	if err != nil {

@@ -4,7 +4,7 @@
 //
 //   - A turn measures every build once, back to back. Two turns make a block, the second in reverse: A B, B A. A machine that slows
 //     down steadily then favours each build as often as the other, and the runs in the middle of a block are of one build
-//     (counterbalancing; Cox, Planning of Experiments, 1958, chapter 3). Blocks of all tests alternate, so that the turns of a
+//     (counterbalancing; Cox, Planning of Experiments, 1958). Blocks of all tests alternate, so that the turns of a
 //     test are spread over the whole session.
 //   - The unit is the ratio of two builds within a turn. Of a machine whose memory has a fast and a slow mood for hours, ratios are
 //     free of it.

@@ -215,8 +215,8 @@ const (
 	answerTokens = 16
 )
 
-// threads that programs run with.
-const threads = "2"
+// threads that programs compute with. Packing has its own, one for each CPU; more of ggml's would only spin on a busy machine.
+const threads = "1"
 
 // completion is the call that answers the prompt from a model.
 func (l *lab) completion(model string) call {

@@ -2,9 +2,9 @@ package gate
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/csv"
-	"errors"
 	"fmt"
 	"io"
 	"path/filepath"
@@ -77,7 +77,7 @@ func (v *verifier) selfTest(ctx context.Context) (checks int, err error) {
 	stdout, stderr, failed := v.tuned.Output(ctx, "zt-selftest")
 	lines, err := program.Lines[selfTestLine](stdout)
 	if err != nil {
-		return 0, errors.Join(failed, err)
+		return 0, cmp.Or(failed, err)
 	}
 	note, firstFailure := "", ""
 	for line := range strings.Lines(string(stderr)) {
@@ -141,7 +141,7 @@ func (v *verifier) backendOps(ctx context.Context, args ...string) (testsByClaim
 	stdout, _, err := v.tests.Output(ctx, "test-backend-ops", args...)
 	found, parseErr := parseBackendOps(stdout)
 	if parseErr != nil {
-		return nil, errors.Join(err, parseErr)
+		return nil, cmp.Or(err, parseErr)
 	}
 	failed := 0
 	for _, t := range found {

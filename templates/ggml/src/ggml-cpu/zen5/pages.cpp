@@ -141,5 +141,8 @@ void ggml_zen5_drop_mapped(const void * data, size_t size) {
     const uintptr_t last  = ((uintptr_t) data + size) / page * page;
     if (first < last) {
         madvise((void *) first, last - first, MADV_DONTNEED);
+        // A touch of the small tensors between packed ones maps what surrounds it in the page cache, up to 2 MiB where that is in huge
+        // pages. Other advice for these pages makes them a mapping of their own, which such a touch does not reach into.
+        madvise((void *) first, last - first, MADV_NOHUGEPAGE);
     }
 }

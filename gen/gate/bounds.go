@@ -33,7 +33,9 @@ import (
 // noiseFloor stands in for that scale where stock equals itself: in a model without attention, or one whose attention has a single
 // implementation, flash attention changes nothing. It is the size of an error relative to the logits. Moving one activation by one
 // step of its 8 bits changes a product of 256 by about 0.02 / sqrt(256) of its size, 1.2e-3, and on most tokens of such a model no
-// activation lies so close to a rounding edge that it moves.
+// activation lies so close to a rounding edge that it moves. Of upstream's architectures these are Grok, Mamba and Mamba 2, on which
+// the tuned build differs by an NMSE of 8e-15 (no activation moved) to 4e-8; a scale twice too large in one block of each matrix
+// makes 8e-4.
 const noiseFloor = 1e-3
 
 // floored is what to scale bounds with where stock differs from itself by own: no value is below that of independent Gaussian errors

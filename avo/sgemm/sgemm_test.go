@@ -8,7 +8,7 @@ import (
 	"github.com/klauspost/cpuid/v2"
 
 	"github.com/llama-zen-turbo/llama-zen-turbo/avo/checker"
-	"github.com/llama-zen-turbo/llama-zen-turbo/avo/gemm"
+	"github.com/llama-zen-turbo/llama-zen-turbo/avo/ieee"
 	"github.com/llama-zen-turbo/llama-zen-turbo/avo/sgemm/program"
 )
 
@@ -41,7 +41,7 @@ func TestAddProduct(t *testing.T) {
 				for j := range n {
 					sum := &want[i*c.Row+j]
 					for l := range k {
-						*sum = gemm.FMA(a.Data[i*a.Row+l*a.Col], b.Data[l*b.Row+j*b.Col], *sum)
+						*sum = ieee.FMA(a.Data[i*a.Row+l*a.Col], b.Data[l*b.Row+j*b.Col], *sum)
 					}
 				}
 			}
@@ -73,7 +73,7 @@ func TestKernel(t *testing.T) {
 			for i := range RowStep {
 				for j := range ColStep {
 					for l := range k {
-						want[i*next+j] = gemm.FMA(a[i*row+l], b[l*ColStep+j], want[i*next+j])
+						want[i*next+j] = ieee.FMA(a[i*row+l], b[l*ColStep+j], want[i*next+j])
 					}
 				}
 			}

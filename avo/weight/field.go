@@ -9,8 +9,13 @@ const (
 	Mins   Role = "mins"   // one per Spec.Sub weights: m
 	D      Role = "d"      // one per block (NVFP4: four): the bits of d
 	Min    Role = "min"    // one per block: the bits of min
-	Index  Role = "index"  // of grid types: one per grid entry
-	Signs  Role = "signs"  // of grid types: one per 8 weights
+
+	// Of grid types.
+	Index     Role = "index"      // one per Grid.Wide weights: the low 8 bits of an entry's number
+	IndexHigh Role = "index high" // its other bits, if it has more
+	Signs     Role = "signs"      // one per 8 weights: a bit each, 1 for minus. A missing eighth makes the number of ones even
+	Delta     Role = "delta"      // one per 8 or 32 weights: q is the grid's + 1, or - 1 if set
+
 	Packed Role = "packed" // of TQ1_0: bytes of 5 or 4 trits
 )
 

@@ -48,53 +48,6 @@ func FuzzPack(f *testing.F) {
 	})
 }
 
-// vector is a register of 64 bytes.
-type vector [64]byte
-
-func load(memory []byte) (v vector) {
-	copy(v[:], memory)
-	return v
-}
-
-// shift is VPSRLW, or VPSLLW by -n: words of 16 bits.
-func (v vector) shift(n int) (r vector) {
-	for i := 0; i < 64; i += 2 {
-		w := uint16(v[i]) | uint16(v[i+1])<<8
-		if n < 0 {
-			w <<= -n
-		} else {
-			w >>= n
-		}
-		r[i], r[i+1] = byte(w), byte(w>>8)
-	}
-	return r
-}
-
-// and is VPANDD with a mask that every word repeats.
-func (v vector) and(mask uint16) vector {
-	for i := range v {
-		v[i] &= byte(mask >> (i % 2 * 8))
-	}
-	return v
-}
-
-// choose is VPTERNLOGD $0xca: the bits of a where mask has ones, of b elsewhere.
-func choose(mask uint16, a, b vector) (r vector) {
-	for i := range r {
-		m := byte(mask >> (i % 2 * 8))
-		r[i] = a[i]&m | b[i]&^m
-	}
-	return r
-}
-
-// permute is VPERMB of a table of 16 that a register repeats.
-func (v vector) permute(table [16]byte) (r vector) {
-	for i := range r {
-		r[i] = table[v[i]&15]
-	}
-	return r
-}
-
 // unpack spells value i of a spelling as a kernel does. every is the distance in bits of the values that a word of 16 bits holds: 8
 // for the bytes of quants, 16 for others. dirty leaves what lies beside the value.
 func unpack(value []Piece, words []vector, every int, dirty bool) vector {
@@ -164,22 +117,24 @@ func TestUnpackQuants(t *testing.T) {
 	})
 }
 
-// TestUnpackSixes unpacks scales and mins of 6 bits to the pairs that kernels use: two neighbours in the halves of a dword where words
-// are dwords, one in each word where they are words.
-func TestUnpackSixes(t *testing.T) {
+// TestUnpackScales unpacks scales and mins that share three words: to pairs, two neighbours in the halves of a dword, where words are
+// dwords, else to one in each word.
+func TestUnpackScales(t *testing.T) {
 	r := rand.New(rand.NewPCG(7, 7))
 	tested := 0
 	each(t, func(t *testing.T, s *Spec) {
-		f, ok := s.Field(Scales)
-		if !ok || f.Bits() != 6 {
-			t.Skip("no scales of 6 bits")
+		if _, ok := s.Field(Scales); !ok {
+			t.Skip("no scales")
+		}
+		offset, plane := s.Plane(Scales)
+		if plane.Spelling.Words != 3 {
+			t.Skip("no scales in three words")
 		}
 		tested++
 		var rows [][]byte
 		for range PanelRows {
 			rows = append(rows, s.random(r, s.Block))
 		}
-		offset, plane := s.Plane(Scales)
 		memory := s.Pack(rows)[offset:]
 		halves := plane.Width / 2
 		for first := 0; first < PanelRows; first += 64 / plane.Width {
@@ -187,7 +142,7 @@ func TestUnpackSixes(t *testing.T) {
 			for w := range words {
 				words[w] = load(memory[(w*PanelRows+first)*plane.Width:])
 			}
-			for pair := range 8 {
+			for pair := range len(plane.Spelling.Values) / halves {
 				v := unpack(plane.Spelling.Values[pair*halves], words[:], 16, false)
 				for i := 0; i < 64; i += 2 {
 					row, e := first+i/plane.Width, pair*halves+i%plane.Width/2
@@ -200,7 +155,7 @@ func TestUnpackSixes(t *testing.T) {
 			}
 		}
 	})
-	if tested == 0 {
-		t.Error("no type has scales of 6 bits")
+	if tested != 5 {
+		t.Errorf("%d types have scales in three words, want Q3_K, Q4_K, Q5_K, IQ4_XS and IQ1_M", tested)
 	}
 }

@@ -11,6 +11,7 @@ func Specs() []*Spec {
 	return []*Spec{
 		&q4_0, &q4_1, &q5_0, &q5_1, &q8_0, &iq4_nl, &mxfp4, &nvfp4,
 		&q2_K, &q3_K, &q4_K, &q5_K, &q6_K, &iq4_xs,
+		&iq1_s, &iq1_m, &iq2_xxs, &iq2_xs, &iq2_s, &iq3_xxs, &iq3_s, &tq1_0, &tq2_0,
 	}
 }
 

@@ -40,6 +40,9 @@ var (
 // whole spells each value as a word of its own.
 func whole(bits int) Spelling { return Spelling{1, [][]Piece{{{0, 0, bits}}}} }
 
+// fourBytes spells bytes in a dword.
+var fourBytes = Spelling{1, [][]Piece{{{0, 0, 8}}, {{0, 8, 8}}, {{0, 16, 8}}, {{0, 24, 8}}}}
+
 // sixes spells eight values of 6 bits in three words of 16, or twice that in the halves of three words of 32: values 2i and 2i+1 then
 // have the same shift in the low and the high half, so that a word unpacks to the pair that VPMADDWD takes. Six of eight lie two
 // to a word, the other two in the 4 bits that each word has left.

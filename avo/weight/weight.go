@@ -24,8 +24,9 @@ type Spec struct {
 
 	// Planes are the parts of a panel block in order of address. Together they hold every bit of 32 GGUF blocks once.
 	Planes []Plane
-	// LUT is q of each code of 4 bits. Without it q is the field minus Offset.
-	LUT *[16]int8
+	// q is LUT of a code of 4 bits, or a weight of Grid with its sign or delta. Without either it is the field minus Offset.
+	LUT  *[16]int8
+	Grid *Grid
 	// Offset makes q the unsigned operand of VPDPBUSD. It is 0 or a power of two, so that its correction is a shift of the sum of
 	// activations.
 	Offset int

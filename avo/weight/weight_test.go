@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"math"
+	"math/bits"
 	"math/rand/v2"
 	"strconv"
 	"strings"
@@ -54,7 +55,7 @@ func TestDequantize(t *testing.T) {
 //go:embed testdata/dot.txt
 var dots string
 
-// noOracle is the types that nothing upstream adds as Dot does. TestDotClose alone holds their sums.
+// noOracle is the types that nothing upstream adds as Dot does. FuzzDot alone holds their sums.
 var noOracle = map[string]bool{"Q3_K": true, "Q5_K": true, "Q6_K": true}
 
 func TestDot(t *testing.T) {
@@ -132,38 +133,40 @@ func (s *Spec) random(r *rand.Rand, n int) []byte {
 	return row
 }
 
-// TestDotClose holds Dot to the sum of dequantized weights times dequantized activations in float64. Only float32's rounding may
-// be between them: 2^-24 of the magnitudes for each addition.
-func TestDotClose(t *testing.T) {
-	const n = 1024
-	r := rand.New(rand.NewPCG(4, 4))
-	each(t, func(t *testing.T, s *Spec) {
-		for range 20 {
-			row := s.random(r, n)
-			x := make([]float32, n)
-			for k := range x {
-				x[k] = float32(r.NormFloat64())
+// FuzzDot holds Dot to the sum of weights times dequantized activations in float64. Only float32's rounding may be between them:
+// 2^-24 of the magnitudes for each addition.
+func FuzzDot(f *testing.F) {
+	for i := range Specs() {
+		f.Add(uint8(i), uint64(i), uint8(i))
+	}
+	f.Fuzz(func(t *testing.T, spec uint8, seed uint64, blocks uint8) {
+		s := Specs()[int(spec)%len(Specs())]
+		r := rand.New(rand.NewPCG(seed, 4))
+		n := 256 * (1 + int(blocks)%8)
+		row := s.random(r, n)
+		x := make([]float32, n)
+		for k := range x {
+			x[k] = float32(r.NormFloat64())
+		}
+		a := activation.Quantize(s.Act, x)
+		var want, magnitude float64
+		for k := range x {
+			w := s.at(row, k)
+			y := float64(a.Delta[k/a.Block()]) * float64(a.Quants[k])
+			v := float64(w.D) * float64(w.S*w.Q) * y
+			want, magnitude = want+v, magnitude+math.Abs(v)
+			switch {
+			case s.Order == AddFused && k%32 == 0:
+				v = float64(w.Min) * float64(a.Sum[k/32])
+			case s.Order == TwoSums:
+				v = float64(w.Min) * float64(w.M) * y
+			default:
+				continue
 			}
-			a := activation.Quantize(s.Act, x)
-			var want, magnitude float64
-			for k := range x {
-				w := s.at(row, k)
-				y := float64(a.Delta[k/a.Block()]) * float64(a.Quants[k])
-				v := float64(w.D) * float64(w.S*w.Q) * y
-				want, magnitude = want+v, magnitude+math.Abs(v)
-				switch {
-				case s.Order == AddFused && k%32 == 0:
-					v = float64(w.Min) * float64(a.Sum[k/32])
-				case s.Order == TwoSums:
-					v = float64(w.Min) * float64(w.M) * y
-				default:
-					continue
-				}
-				want, magnitude = want-v, magnitude+math.Abs(v)
-			}
-			if got := s.Dot(row, a); math.Abs(float64(got)-want) > magnitude*0x1p-20 {
-				t.Fatalf("%v, want %v", got, want)
-			}
+			want, magnitude = want-v, magnitude+math.Abs(v)
+		}
+		if got := s.Dot(row, a); math.Abs(float64(got)-want) > magnitude*0x1p-20 {
+			t.Fatalf("%s: %v, want %v", s.Name, got, want)
 		}
 	})
 }
@@ -174,7 +177,9 @@ func TestRanges(t *testing.T) {
 	limits := map[string][2]int{ // of s*q
 		"Q4_0": {-8, 7}, "Q4_1": {0, 15}, "Q5_0": {-16, 15}, "Q5_1": {0, 31}, "Q8_0": {-128, 127}, "IQ4_NL": {-127, 113},
 		"MXFP4": {-12, 12}, "NVFP4": {-12, 12}, "Q2_K": {0, 45}, "Q3_K": {-124, 128}, "Q4_K": {0, 945}, "Q5_K": {0, 1953},
-		"Q6_K": {-4064, 4096}, "IQ4_XS": {-3937, 4064},
+		"Q6_K": {-4064, 4096}, "IQ4_XS": {-3937, 4064}, "IQ1_S": {-135, 135}, "IQ1_M": {-135, 135}, "IQ2_XXS": {-1333, 1333},
+		"IQ2_XS": {-1333, 1333}, "IQ2_S": {-1333, 1333}, "IQ3_XXS": {-1922, 1922}, "IQ3_S": {-465, 465}, "TQ1_0": {-1, 1},
+		"TQ2_0": {-1, 2},
 	}
 	r := rand.New(rand.NewPCG(5, 5))
 	each(t, func(t *testing.T, s *Spec) {
@@ -218,6 +223,9 @@ func FuzzCode(f *testing.F) {
 			if isQuants {
 				got.Q = s.Value(quants.Get(block, k) ^ s.Planes[0].Invert)
 			}
+			if s.Grid != nil {
+				got.Q = s.gridValue(block, k)
+			}
 			if hasScales {
 				got.S = s.Scale.Sub(scales.Get(block, k/s.Sub))
 			}
@@ -236,6 +244,30 @@ func FuzzCode(f *testing.F) {
 			}
 		}
 	})
+}
+
+// gridValue puts weight k of a grid type together from the fields.
+func (s *Spec) gridValue(block []byte, k int) int {
+	get := func(role Role) uint32 {
+		f, ok := s.Field(role)
+		if !ok {
+			return 0
+		}
+		return f.Get(block, k/(s.Block/f.Len()))
+	}
+	q := s.Grid.at(int(get(Index)|get(IndexHigh)<<8), k%s.Grid.Wide)
+	if f, ok := s.Field(Signs); ok {
+		signs := get(Signs)
+		if f.Bits() == 7 {
+			signs |= uint32(bits.OnesCount32(signs)) & 1 << 7
+		}
+		if signs>>(k%8)&1 != 0 {
+			q = -q
+		}
+	} else {
+		q += 1 - 2*int(get(Delta))
+	}
+	return q
 }
 
 func binary16(v uint32) []byte { return []byte{byte(v), byte(v >> 8)} }

@@ -23,7 +23,7 @@ func (s *Spec) Add(sums Sums, row []byte, a activation.Row) Sums {
 	if a.Block() != s.Act.Block() || len(row) != s.Row(len(a.Quants)) {
 		panic(fmt.Sprintf("weight: %d bytes of %s do not match %d activations of %s", len(row), s.Name, len(a.Quants), a.Format))
 	}
-	step := min(s.Step(), s.Act.Block())
+	step := s.Step()
 	for k0 := 0; k0 < len(a.Quants); k0 += step {
 		var products, mins int32
 		for k := k0; k < k0+step; k++ {

@@ -1,7 +1,7 @@
 // Package weight describes ggml's types of quantized weights, one Spec each: where the integers of a block lie in a GGUF and in a
 // packed panel, how they make a weight, and in which order floats are added. Kernels, packing and tests are derived from it.
 //
-// A weight is d*s*q - min*m with small integers q, s and m. The integer sub-scales s and m are constant over 4 to 16 parts of a
+// A weight is d*s*q - min*m with small integers q, s and m. The integer sub-scales s and m are constant over each of 8 or 16 parts of a
 // block, the floats d and min over the block (NVFP4: over 16 weights). Types without sub-scales have s = 1, those with a min of
 // their own for each block m = 1 and the min negated.
 //

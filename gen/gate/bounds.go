@@ -119,7 +119,7 @@ var byType = map[gguf.Type][]criterion{
 // roundedActivations is for weights that meet activations of 8 bits in stock and in our kernels, with the same rounding and
 // another order of sums.
 var roundedActivations = []criterion{
-	{Gate{"mean KL divergence", "nats", report.AtMost, 2,
+	{Gate{report.MeanKL, "nats", report.AtMost, 2,
 		"times stock's own; pairs of stock's orders of sums lie within 1.2 of each other, the mean over 7 tokens varies more"},
 		meanKL, timesOwn(meanKL)},
 	{Gate{"99.9 % KL divergence", "nats", report.AtMost, 3,
@@ -190,7 +190,7 @@ func (own Divergence) recorded() Divergence {
 // opinionCriteria is what llama-perplexity measures of the criteria, and the difference of p. Of a model that must give stock's bits
 // they count in what stock differs from its own record.
 var opinionCriteria = append(slices.DeleteFunc(slices.Clone(roundedActivations), func(c criterion) bool {
-	return !slices.Contains([]string{"mean KL divergence", "99.9 % KL divergence", "top-1 agreement", perplexity}, c.Quantity)
+	return !slices.Contains([]string{report.MeanKL, "99.9 % KL divergence", "top-1 agreement", perplexity}, c.Quantity)
 }), criterion{Gate{"RMS difference of p", "", report.AtMost, 2,
 	"times stock's own, as for the divergence: both follow the differences of logits"},
 	deltaP, timesOwn(deltaP)})

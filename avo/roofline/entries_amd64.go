@@ -3,14 +3,15 @@
 package roofline
 
 // entries holds the ABI0 entry address of each kernel; entries_amd64.s fills it in.
-var entries [4]uintptr
+var entries [5]uintptr
 
 // Entries returns the ABI0 entry address of each kernel of this package by name.
 func Entries() map[string]uintptr {
 	return map[string]uintptr{
-		"zt_peak_vdpbf16ps_512": entries[3],
-		"zt_peak_vfmadd_512":    entries[2],
-		"zt_peak_vpdpbusd_512":  entries[1],
-		"zt_read_512":           entries[0],
+		"zt_peak_vdpbf16ps_512":        entries[4],
+		"zt_peak_vfmadd_512":           entries[3],
+		"zt_peak_vpdpbusd_512":         entries[1],
+		"zt_peak_vpdpbusd_vpmulld_512": entries[2],
+		"zt_read_512":                  entries[0],
 	}
 }

@@ -6,6 +6,7 @@
 
 DATA ·entries+0(SB)/8, $·zt_read_512(SB)
 DATA ·entries+8(SB)/8, $·zt_peak_vpdpbusd_512(SB)
-DATA ·entries+16(SB)/8, $·zt_peak_vfmadd_512(SB)
-DATA ·entries+24(SB)/8, $·zt_peak_vdpbf16ps_512(SB)
-GLOBL ·entries(SB), RODATA, $32
+DATA ·entries+16(SB)/8, $·zt_peak_vpdpbusd_vpmulld_512(SB)
+DATA ·entries+24(SB)/8, $·zt_peak_vfmadd_512(SB)
+DATA ·entries+32(SB)/8, $·zt_peak_vdpbf16ps_512(SB)
+GLOBL ·entries(SB), RODATA, $40

@@ -22,6 +22,16 @@ func zt_read_512(p *byte, chunks int64)
 //go:noescape
 func zt_peak_vpdpbusd_512(rounds int64, a *byte, b *byte, sum *byte)
 
+// zt_peak_vpdpbusd_vpmulld_512 issues independent 512-bit VPDPBUSD AND VPMULLD as fast as the CPU takes them.
+//
+//   - rounds: rounds of program.PeakChains instructions, at least 1
+//   - a: 64 unsigned bytes
+//   - b: 64 signed bytes
+//   - sum: 16 int32: what VPDPBUSD adds up to
+//
+//go:noescape
+func zt_peak_vpdpbusd_vpmulld_512(rounds int64, a *byte, b *byte, sum *byte)
+
 // zt_peak_vfmadd_512 issues independent 512-bit VFMADD as fast as the CPU takes them.
 //
 //   - rounds: rounds of program.PeakChains instructions, at least 1

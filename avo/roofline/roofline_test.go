@@ -38,7 +38,7 @@ func TestKernels(t *testing.T) {
 					switch name {
 					case "zt_read_512":
 						fn.Call(t, checker.AtEnd[byte](t, "p", 3*program.ReadChunk, 64), 3)
-					case "zt_peak_vpdpbusd_512":
+					case "zt_peak_vpdpbusd_512", "zt_peak_vpdpbusd_vpmulld_512":
 						vnni(t, fn, rounds)
 					case "zt_peak_vfmadd_512":
 						fma(t, fn, rounds)
@@ -108,6 +108,24 @@ func bf16(t *testing.T, fn checker.Func, rounds int) {
 		if want := float32(rounds*program.PeakChains) * (x[2*i]*y[2*i] + x[2*i+1]*y[2*i+1]); got != want {
 			t.Fatalf("sum %d is %v, want %v", i, got, want)
 		}
+	}
+}
+
+// BenchmarkPeak reports how many of each instruction, or pair of instructions, the CPU issues.
+func BenchmarkPeak(b *testing.B) {
+	for name, address := range Entries() {
+		if !strings.HasPrefix(name, "zt_peak_") {
+			continue
+		}
+		b.Run(name, func(b *testing.B) {
+			const rounds = 10000
+			x, sum := checker.AtEnd[byte](b, "x", 64, 64), checker.AtEnd[byte](b, "sum", 64, 64)
+			for i := range x {
+				x[i] = "\x55\x6b\x35\x5b"[i%4]
+			}
+			checker.ABI0(name, address, 0).Bench(b, 0, rounds, x, x, sum)
+			b.ReportMetric(float64(rounds*program.PeakChains*b.N)/b.Elapsed().Seconds()/1e9, "G/s")
+		})
 	}
 }
 

@@ -756,6 +756,41 @@ var kernels = []kernel.Info{
 				Out:  false,
 			},
 			{
+				Doc:  "64 unsigned bytes",
+				Go:   "*byte",
+				Name: "a",
+				Out:  false,
+			},
+			{
+				Doc:  "64 signed bytes",
+				Go:   "*byte",
+				Name: "b",
+				Out:  false,
+			},
+			{
+				Doc:  "16 int32: what VPDPBUSD adds up to",
+				Go:   "*byte",
+				Name: "sum",
+				Out:  true,
+			}},
+		Cols:   0,
+		Doc:    "issues independent 512-bit VPDPBUSD AND VPMULLD as fast as the CPU takes them.",
+		Name:   "zt_peak_vpdpbusd_vpmulld_512",
+		Op:     kernel.Peak,
+		Oracle: "rounds * program.PeakChains products, exact while float32 holds the sums",
+		Rows:   0,
+		Type:   "",
+	},
+	kernel.Info{
+		Ahead: 0,
+		Args: []kernel.Arg{
+			{
+				Doc:  "rounds of program.PeakChains instructions, at least 1",
+				Go:   "int64",
+				Name: "rounds",
+				Out:  false,
+			},
+			{
 				Doc:  "16 float32",
 				Go:   "*float32",
 				Name: "a",

@@ -34,42 +34,59 @@ const (
 type family struct {
 	dir      string
 	programs func() []kernel.Program
-	goOnly   bool // serves the toolchain itself: neither in the catalog nor in llama.cpp
+	goOnly   bool // not in llama.cpp: neither in the catalog nor among the sources that are laid into it
+	perType  bool // so many kernels that each weight type has files of its own
 }
 
 var families = []family{
 	{dir: "avo/gemm", programs: gemm.Programs},
+	{dir: "avo/gemm/typed", programs: gemm.Typed, goOnly: true, perType: true}, // until the runtime packs by weight.Spec
 	{dir: "avo/roofline", programs: roofline.Programs},
 	{dir: "avo/sgemm", programs: sgemm.Programs, goOnly: true},
 }
 
 func (f family) name() string { return filepath.Base(f.dir) }
 
+// files splits the family's programs into those of one pair of files, by the files' name.
+func (f family) files() map[string][]kernel.Program {
+	if !f.perType {
+		return map[string][]kernel.Program{"kernels": f.programs()}
+	}
+	files := map[string][]kernel.Program{}
+	for _, p := range f.programs() {
+		name := "kernels_" + strings.ToLower(p.Type)
+		files[name] = append(files[name], p)
+	}
+	return files
+}
+
 // Go returns the committed generated files: path below the repository root to contents.
 func Go() (map[string][]byte, error) {
 	files := map[string][]byte{}
 	var all []kernel.Info
 	for _, f := range families {
+		for name, programs := range f.files() {
+			ir, err := kernel.Compile(programs)
+			if err != nil {
+				return nil, fmt.Errorf("%s: %w", f.dir, err)
+			}
+			cfg := printer.Config{Name: madeBy, Pkg: f.name()}
+			asm, err := goasm.Print(ir, cfg)
+			if err != nil {
+				return nil, fmt.Errorf("%s: print Go assembly: %w", f.dir, err)
+			}
+			stubs, err := printer.NewStubs(cfg).Print(ir)
+			if err != nil {
+				return nil, fmt.Errorf("%s: print declarations: %w", f.dir, err)
+			}
+			files[f.dir+"/"+name+"_amd64.s"] = asm
+			files[f.dir+"/"+name+"_amd64.go"] = stubs
+		}
 		programs := f.programs()
-		ir, err := kernel.Compile(programs)
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", f.dir, err)
-		}
-		cfg := printer.Config{Name: madeBy, Pkg: f.name()}
-		asm, err := goasm.Print(ir, cfg)
-		if err != nil {
-			return nil, fmt.Errorf("%s: print Go assembly: %w", f.dir, err)
-		}
-		stubs, err := printer.NewStubs(cfg).Print(ir)
-		if err != nil {
-			return nil, fmt.Errorf("%s: print declarations: %w", f.dir, err)
-		}
 		table, err := table(f, programs)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", f.dir, err)
 		}
-		files[f.dir+"/kernels_amd64.s"] = asm
-		files[f.dir+"/kernels_amd64.go"] = stubs
 		files[f.dir+"/entries_amd64.s"] = entries(programs)
 		files[f.dir+"/entries_amd64.go"] = table
 		if f.goOnly {

@@ -74,7 +74,7 @@ func (t tiled) emit(c *Context) {
 	a := c.Load(c.Param("a"), c.GP64())
 	w := c.Load(c.Param("w"), c.GP64())
 	blocks := c.Load(c.Param("blocks"), c.GP64())
-	masks := t.masks(c, vecs)
+	masks := columnMasks(c, vecs)
 
 	acc := grid(c, t.Rows, vecs)
 	t.start(c, acc, dst, stride, masks)
@@ -141,8 +141,8 @@ func (t tiled) emit(c *Context) {
 	c.RET()
 }
 
-// masks loads the column mask into one opmask register for every 16 columns.
-func (t tiled) masks(c *Context, vecs int) []reg.OpmaskVirtual {
+// columnMasks loads the column mask into one opmask register for every 16 columns.
+func columnMasks(c *Context, vecs int) []reg.OpmaskVirtual {
 	mask := c.Load(c.Param("mask"), c.GP64())
 	masks := make([]reg.OpmaskVirtual, vecs)
 	for v := range masks {

@@ -31,13 +31,17 @@ const (
 func Programs() []kernel.Program {
 	return []kernel.Program{
 		read(),
-		peak("vpdpbusd", "*byte", "64 unsigned bytes", "*byte", "64 signed bytes", "*byte", "16 int32",
+		peak("vpdpbusd", "*byte", "64 unsigned bytes", "*byte", "64 signed bytes", "*byte", "16 int32: what the instructions add up to",
 			func(c *Context, a, b, sum Op) { c.VPDPBUSD(b, a, sum) },
 			func(c *Context, x, sum Op) { c.VPADDD(x, sum, sum) }),
-		peak("vfmadd", "*float32", "16 float32", "*float32", "16 float32", "*float32", "16 float32",
+		// Whether integer scales of sub-blocks cost anything beside the products: they do not where VPMULLD takes other ports.
+		peak("vpdpbusd_vpmulld", "*byte", "64 unsigned bytes", "*byte", "64 signed bytes", "*byte", "16 int32: what VPDPBUSD adds up to",
+			func(c *Context, a, b, sum Op) { c.VPDPBUSD(b, a, sum); c.VPMULLD(b, a, c.ZMM()) },
+			func(c *Context, x, sum Op) { c.VPADDD(x, sum, sum) }),
+		peak("vfmadd", "*float32", "16 float32", "*float32", "16 float32", "*float32", "16 float32: what the instructions add up to",
 			func(c *Context, a, b, sum Op) { c.VFMADD231PS(b, a, sum) },
 			func(c *Context, x, sum Op) { c.VADDPS(x, sum, sum) }),
-		peak("vdpbf16ps", "*byte", "32 bfloat16", "*byte", "32 bfloat16", "*float32", "16 float32",
+		peak("vdpbf16ps", "*byte", "32 bfloat16", "*byte", "32 bfloat16", "*float32", "16 float32: what the instructions add up to",
 			func(c *Context, a, b, sum Op) { bf16.VDPBF16PS(c, b, a, sum) },
 			func(c *Context, x, sum Op) { c.VADDPS(x, sum, sum) }),
 	}
@@ -77,12 +81,12 @@ func peak(instruction, aType, a, bType, b, sumType, sum string, multiply func(c 
 		Info: kernel.Info{
 			Name: "zt_peak_" + instruction + "_512", Op: kernel.Peak,
 			Oracle: "rounds * program.PeakChains products, exact while float32 holds the sums",
-			Doc:    "issues independent 512-bit " + strings.ToUpper(instruction) + " as fast as the CPU takes them.",
+			Doc:    "issues independent 512-bit " + strings.ToUpper(strings.ReplaceAll(instruction, "_", " and ")) + " as fast as the CPU takes them.",
 			Args: []kernel.Arg{
 				{Name: "rounds", Go: "int64", Doc: "rounds of program.PeakChains instructions, at least 1"},
 				{Name: "a", Go: aType, Doc: a},
 				{Name: "b", Go: bType, Doc: b},
-				{Name: "sum", Go: sumType, Out: true, Doc: sum + ": what the instructions add up to"},
+				{Name: "sum", Go: sumType, Out: true, Doc: sum},
 			},
 		},
 		Emit: func(c *Context) {

@@ -224,6 +224,43 @@ func TestExtremes(t *testing.T) {
 	}
 }
 
+// TestByteScales goes through all scales of a byte, one to a weight row, so that a large one cannot hide what becomes of a small one.
+func TestByteScales(t *testing.T) {
+	funcs := conventions(t)
+	for _, s := range specs() {
+		d, _ := s.Field(weight.D)
+		if d.Bits() != 8 {
+			continue
+		}
+		for low := 0; low < 256; low += weight.PanelRows {
+			t.Run(fmt.Sprintf("%s/%d", s.Name, low), func(t *testing.T) {
+				r := checker.Rand(t)
+				weights := make([][]byte, weight.PanelRows)
+				for i := range weights {
+					weights[i] = make([]byte, s.Bytes)
+					for k := range weights[i] {
+						weights[i][k] = byte(r.Uint32())
+					}
+					for e := range d.Len() {
+						weights[i][d.At(e, 0)/8] = byte(low + i)
+					}
+				}
+				x := make([]float32, s.Block)
+				for k := range x {
+					x[k] = float32(r.NormFloat64())
+				}
+				a := activation.Quantize(s.Act, x)
+				p := solve(s, weights, []activation.Row{a, a, a, a, a, a})
+				for _, k := range kernels(kernel.GEMM, s.Name) {
+					for _, functions := range funcs {
+						p.check(t, k, functions[k.Name], r, weight.PanelRows, 0, 0)
+					}
+				}
+			})
+		}
+	}
+}
+
 func FuzzGEMM(f *testing.F) {
 	for i := range specs() {
 		f.Add(uint64(i), uint8(i), uint8(2), uint8(30), uint8(i), uint8(1), i%2 == 0)

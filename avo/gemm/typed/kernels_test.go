@@ -224,7 +224,8 @@ func TestExtremes(t *testing.T) {
 	}
 }
 
-// TestByteScales goes through all scales of a byte, one to a weight row, so that a large one cannot hide what becomes of a small one.
+// TestByteScales goes through all scales of a byte in both vectors of a panel, one to a weight row, so that a large one cannot hide what
+// becomes of a small one.
 func TestByteScales(t *testing.T) {
 	funcs := conventions(t)
 	for _, s := range specs() {
@@ -232,7 +233,7 @@ func TestByteScales(t *testing.T) {
 		if d.Bits() != 8 {
 			continue
 		}
-		for low := 0; low < 256; low += weight.PanelRows {
+		for low := 0; low < 256; low += weight.PanelRows / 2 {
 			t.Run(fmt.Sprintf("%s/%d", s.Name, low), func(t *testing.T) {
 				r := checker.Rand(t)
 				weights := make([][]byte, weight.PanelRows)

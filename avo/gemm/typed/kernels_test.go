@@ -395,3 +395,25 @@ func BenchmarkGEMM(b *testing.B) {
 		}
 	}
 }
+
+// BenchmarkQuantize quantizes a row of 4096 activations.
+func BenchmarkQuantize(b *testing.B) {
+	const n = 4096
+	for _, f := range formats {
+		b.Run(f.String(), func(b *testing.B) {
+			r, g := checker.Rand(b), activation.Group{Format: f, Rows: 1}
+			x, group := checker.AtEnd[float32](b, "x", n, 64), checker.AtEnd[byte](b, "group", n/f.Block()*g.BlockBytes(), 64)
+			for k := range x {
+				x[k] = float32(r.NormFloat64())
+			}
+			args := []any{x, group[g.Quants(0):], group[g.Delta(0):], group[g.Corr(0):]}
+			if f == activation.Q8_K {
+				args = append(args, group[g.Sums32(0):], group[g.Sums16(0):])
+			} else {
+				args = append(args, group[g.Sum(0):])
+			}
+			name := quantizer(f)
+			checker.ABI0(name, typed.Entries()[name], 0).Bench(b, 4*n, append(args, n/f.Block(), g.BlockBytes())...)
+		})
+	}
+}

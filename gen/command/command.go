@@ -17,6 +17,7 @@ import (
 	"github.com/llama-zen-turbo/llama-zen-turbo/gen/pin"
 	"github.com/llama-zen-turbo/llama-zen-turbo/gen/progress"
 	"github.com/llama-zen-turbo/llama-zen-turbo/gen/reference"
+	"github.com/llama-zen-turbo/llama-zen-turbo/gen/report"
 	"github.com/llama-zen-turbo/llama-zen-turbo/gen/target"
 	"github.com/llama-zen-turbo/llama-zen-turbo/gen/workspace"
 )
@@ -69,6 +70,21 @@ func (r Run) tuned(ctx context.Context, tests ...string) (build.Build, error) {
 			"ZT_TARGET=zen5 builds the product, for another machine.\n", host, t.Name)
 	}
 	return build.Tuned(ctx, r.Workspace, r.Log, t, tests...)
+}
+
+// runsHere says why programs of t cannot run on this machine; doing is what is to be done with them elsewhere.
+func runsHere(t target.Target, doing string) error {
+	if err := t.Accepts(target.Host()); err != nil {
+		return fmt.Errorf("cannot run the %s build: %w; %s on such a machine, or ZT_TARGET=bringup here", t.Name, err, doing)
+	}
+	return nil
+}
+
+// describe adds to e what a report says of a tuned build.
+func describe(b build.Build, e report.Environment) report.Environment {
+	e.Target, e.Compiler, e.BLAS, e.Toolchain = b.Target.Name, b.Toolchain.String(), b.BLAS.String(), build.Version
+	e.Pins = map[string]string{"llama.cpp " + b.Pin.LlamaCpp.Tag: b.Pin.LlamaCpp.Tree}
+	return e
 }
 
 // Test runs the project's own tests and checks.

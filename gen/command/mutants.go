@@ -22,13 +22,12 @@ import (
 // Mutants builds the chosen target in a tree of its own, breaks it in one way after the other, and checks that the gates notice.
 func Mutants(ctx context.Context, r Run) error {
 	return r.locked(func() error {
-		host := target.Host()
-		t, err := target.Choose(host)
+		t, err := target.Choose(target.Host())
 		if err != nil {
 			return err
 		}
-		if err := t.Accepts(host); err != nil {
-			return fmt.Errorf("cannot run the %s build: %w; try its mutants on such a machine, or ZT_TARGET=bringup here", t.Name, err)
+		if err := runsHere(t, "try its mutants"); err != nil {
+			return err
 		}
 		operators := append([]string{"zt-selftest"}, gate.UpstreamTests...)
 		b, err := build.Mutant(ctx, r.Workspace, r.Log, t, append(slices.Clone(operators), "zt-probe", "llama-server")...)

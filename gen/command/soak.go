@@ -9,12 +9,10 @@ import (
 	"strings"
 	"time"
 
-	"github.com/llama-zen-turbo/llama-zen-turbo/gen/build"
 	"github.com/llama-zen-turbo/llama-zen-turbo/gen/model"
 	"github.com/llama-zen-turbo/llama-zen-turbo/gen/program"
 	"github.com/llama-zen-turbo/llama-zen-turbo/gen/report"
 	"github.com/llama-zen-turbo/llama-zen-turbo/gen/soak"
-	"github.com/llama-zen-turbo/llama-zen-turbo/gen/target"
 	"github.com/llama-zen-turbo/llama-zen-turbo/gen/workspace"
 )
 
@@ -36,8 +34,8 @@ func Soak(ctx context.Context, r Run, duration time.Duration) error {
 		if err != nil {
 			return err
 		}
-		if err := b.Target.Accepts(target.Host()); err != nil {
-			return fmt.Errorf("cannot run the %s build: %w; soak it on such a machine, or ZT_TARGET=bringup here", b.Target.Name, err)
+		if err := runsHere(b.Target, "soak it"); err != nil {
+			return err
 		}
 		if o.Model == "" {
 			o.Name, o.Exact = "tiny-q8_0", true
@@ -46,10 +44,7 @@ func Soak(ctx context.Context, r Run, duration time.Duration) error {
 			}
 		}
 		o.Build = program.Build{Name: "tuned", Bin: b.Bin}
-		o.Date, o.Environment = time.Now().UTC(), report.Host()
-		o.Environment.Target, o.Environment.Compiler, o.Environment.BLAS = b.Target.Name, b.Toolchain.String(), b.BLAS.String()
-		o.Environment.Toolchain = build.Version
-		o.Environment.Pins = map[string]string{"llama.cpp " + b.Pin.LlamaCpp.Tag: b.Pin.LlamaCpp.Tree}
+		o.Date, o.Environment = time.Now().UTC(), describe(b, report.Host())
 		found, err := soak.Run(ctx, r.Workspace.Report(), r.Log, o)
 		if len(found.Results) > 0 {
 			if tableErr := found.Table(os.Stdout); tableErr != nil {

@@ -20,7 +20,6 @@ import (
 	"github.com/llama-zen-turbo/llama-zen-turbo/gen/progress"
 	"github.com/llama-zen-turbo/llama-zen-turbo/gen/reference"
 	"github.com/llama-zen-turbo/llama-zen-turbo/gen/report"
-	"github.com/llama-zen-turbo/llama-zen-turbo/gen/target"
 	"github.com/llama-zen-turbo/llama-zen-turbo/gen/throughput"
 	"github.com/llama-zen-turbo/llama-zen-turbo/gen/workspace"
 )
@@ -61,8 +60,8 @@ func (r Run) compare(ctx context.Context, speedOnly bool) error {
 		if err != nil {
 			return err
 		}
-		if err := tuned.Target.Accepts(target.Host()); err != nil {
-			return fmt.Errorf("cannot run the %s build: %w; verify it on such a machine, or ZT_TARGET=bringup here", tuned.Target.Name, err)
+		if err := runsHere(tuned.Target, "verify it"); err != nil {
+			return err
 		}
 		programs := []string{"zt-probe", "llama-quantize"}
 		if !accuracyOnly {
@@ -91,16 +90,8 @@ func (r Run) compare(ctx context.Context, speedOnly bool) error {
 			Roofline: func(ctx context.Context, count func(int, int, string)) (roofline.Limits, error) {
 				return roofline.Measure(ctx, threads, count)
 			},
-			Date: time.Now().UTC(),
-			Environment: report.Environment{
-				Target:    tuned.Target.Name,
-				Compiler:  tuned.Toolchain.String(),
-				BLAS:      tuned.BLAS.String(),
-				Toolchain: build.Version,
-				Pins: map[string]string{
-					"llama.cpp " + tuned.Pin.LlamaCpp.Tag: tuned.Pin.LlamaCpp.Tree,
-				},
-			},
+			Date:        time.Now().UTC(),
+			Environment: describe(tuned, report.Environment{}),
 		})
 		if len(found.Results) > 0 {
 			if tableErr := found.Table(os.Stdout, os.Getenv("ZT_LOG") == "1"); tableErr != nil {

@@ -8,7 +8,10 @@
 # names up when it generates, after all of upstream's files were read.
 find_package(Threads REQUIRED)
 
-add_executable(zt-probe "${CMAKE_CURRENT_LIST_DIR}/zt-probe.cpp")
+add_executable(zt-probe)
+foreach (part zt-probe model logits greedy speed chat load shapes)
+    target_sources(zt-probe PRIVATE "${CMAKE_CURRENT_LIST_DIR}/${part}.cpp")
+endforeach()
 target_link_libraries(zt-probe PRIVATE llama Threads::Threads)
 target_compile_features(zt-probe PRIVATE cxx_std_17)
 target_compile_options(zt-probe PRIVATE -Wall -Wextra -Wpedantic -Wshadow)

@@ -23,32 +23,29 @@ const Seed = 1
 // recipeKey holds everything a file was made from.
 const recipeKey = "general.synthetic"
 
-// Make writes the synthetic model of the shape called name with matrices of the type called typ into the workspace, with its
-// vocabulary from a llama.cpp checkout, and returns its path. A file that is there already is kept.
-func Make(ctx context.Context, log *progress.Log, w workspace.Workspace, checkout, name, typ string) (path string, err error) {
+// Make writes the synthetic model of the shape called name with matrices of the type or mix called weights into the workspace, with
+// its vocabulary from a llama.cpp checkout, and returns its path. A file that is there already is kept.
+func Make(ctx context.Context, log *progress.Log, w workspace.Workspace, checkout, name, weights string) (path string, err error) {
 	shape, err := Find(name)
 	if err != nil {
 		return "", err
 	}
-	t, err := gguf.ParseType(typ)
+	m, err := ParseMix(weights)
 	if err != nil {
 		return "", err
 	}
-	path = filepath.Join(w.Models(), fmt.Sprintf("%s-%s.gguf", shape.Name, t))
+	path = filepath.Join(w.Models(), fmt.Sprintf("%s-%s.gguf", shape.Name, m))
 	err = log.Step(ctx, "model", func(ctx context.Context, s *progress.Step) error {
-		return Write(ctx, s, shape, shape.VocabularyIn(checkout), Seed, t, path)
+		return Write(ctx, s, shape, shape.VocabularyIn(checkout), Seed, m, path)
 	})
 	return path, err
 }
 
-// Write writes a model of the given shape to path, its folder included: matrices of typ (F32, F16, BF16 or Q8_0) and norms of
-// F32, Gaussian with the scales that keep activations and logits like a trained model's, and the tokenizer of the GGUF file
-// vocabulary. The same arguments give the same bytes on any number of threads. If path holds that very model already, it is left
-// alone; any file there that Write did not make is an error.
-func Write(ctx context.Context, s *progress.Step, shape Shape, vocabulary string, seed uint64, typ gguf.Type, path string) error {
-	if !gguf.CanEncode(typ) {
-		return fmt.Errorf("%s: cannot write weights of type %s; make an f16 file and quantize it with llama-quantize", path, typ)
-	}
+// Write writes a model of the given shape to path, its folder included: the matrices in the types of m, norms and routers in F32, and
+// the tokenizer of the GGUF file vocabulary. Weights of F32, F16, BF16 and Q8_0 are Gaussian, those of other types random blocks; both have
+// the scales that keep activations and logits like a trained model's. The same arguments give the same bytes on any number of
+// threads. If path holds that very model already, it is left alone; any file there that Write did not make is an error.
+func Write(ctx context.Context, s *progress.Step, shape Shape, vocabulary string, seed uint64, m Mix, path string) error {
 	words, err := os.ReadFile(vocabulary)
 	if err != nil {
 		return err
@@ -63,7 +60,16 @@ func Write(ctx context.Context, s *progress.Step, shape Shape, vocabulary string
 	}
 	tensors := shape.tensors(len(tokens))
 	recipe := fmt.Sprintf("%+v, vocabulary sha256 %.8x, seed %d, %s, weights %016x",
-		shape, sha256.Sum256(words), seed, typ, fingerprint(tensors, seed))
+		shape, sha256.Sum256(words), seed, m, fingerprint(tensors, seed))
+	sources, codes, err := m.sources(tensors, shape, seed)
+	if err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	description := "Random weights in the shape of a real model, for measuring. It has learnt nothing."
+	if codes != 0 {
+		recipe += fmt.Sprintf(", codes %016x", codes)
+		description = "Random codes in the shape of a real model, for measuring speed and comparing programs. It has learnt nothing, and nothing was quantized."
+	}
 	if kept, err := holds(path, recipe, s); err != nil || kept {
 		return err
 	}
@@ -71,9 +77,9 @@ func Write(ctx context.Context, s *progress.Step, shape Shape, vocabulary string
 	metadata := append([]gguf.KV{
 		{Key: "general.architecture", Value: "llama"},
 		{Key: "general.name", Value: "synthetic " + shape.Name},
-		{Key: "general.description", Value: "Random weights in the shape of a real model, for measuring. It has learnt nothing."},
+		{Key: "general.description", Value: description},
 		{Key: recipeKey, Value: recipe},
-		{Key: "general.file_type", Value: fileType[typ]},
+		{Key: "general.file_type", Value: m.fileType},
 		{Key: "general.quantization_version", Value: uint32(2)},
 	}, shape.metadata(len(tokens))...)
 	for _, kv := range v.Metadata {
@@ -81,10 +87,8 @@ func Write(ctx context.Context, s *progress.Step, shape Shape, vocabulary string
 			metadata = append(metadata, kv)
 		}
 	}
-	var sources []gguf.Source
 	var parameters int64
 	for _, t := range tensors {
-		sources = append(sources, t.source(seed, typ))
 		parameters += t.cols * t.rows
 	}
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {

@@ -41,11 +41,15 @@ func vocabulary(t *testing.T, n int) string {
 }
 
 // makeModel writes a model and returns what the step said.
-func makeModel(t *testing.T, shape Shape, words string, seed uint64, typ gguf.Type, path string) (string, error) {
+func makeModel(t *testing.T, shape Shape, words string, seed uint64, weights, path string) (string, error) {
 	t.Helper()
+	m, err := ParseMix(weights)
+	if err != nil {
+		return "", err
+	}
 	var said bytes.Buffer
-	err := progress.To(&said).Step(t.Context(), "model", func(ctx context.Context, s *progress.Step) error {
-		return Write(ctx, s, shape, words, seed, typ, path)
+	err = progress.To(&said).Step(t.Context(), "model", func(ctx context.Context, s *progress.Step) error {
+		return Write(ctx, s, shape, words, seed, m, path)
 	})
 	return said.String(), err
 }
@@ -62,11 +66,11 @@ func read(t *testing.T, path string) []byte {
 // TestDeterministic writes the same model on one thread and on many, and another seed.
 func TestDeterministic(t *testing.T) {
 	words, dir := vocabulary(t, 45), t.TempDir()
-	for _, typ := range []gguf.Type{gguf.F32, gguf.F16, gguf.BF16, gguf.Q8_0} {
+	for _, typ := range []string{"f32", "f16", "bf16", "q8_0", "q4_0", "mxfp4"} {
 		var first []byte
 		for _, threads := range []int{1, 2, 7} {
 			before := runtime.GOMAXPROCS(threads)
-			path := filepath.Join(dir, typ.String()+"-"+strings.Repeat("x", threads))
+			path := filepath.Join(dir, typ+"-"+strings.Repeat("x", threads))
 			_, err := makeModel(t, small, words, 3, typ, path)
 			runtime.GOMAXPROCS(before)
 			if err != nil {
@@ -78,7 +82,7 @@ func TestDeterministic(t *testing.T) {
 				t.Errorf("%s: %d threads give other bytes", typ, threads)
 			}
 		}
-		other := filepath.Join(dir, typ.String()+"-other")
+		other := filepath.Join(dir, typ+"-other")
 		if _, err := makeModel(t, small, words, 4, typ, other); err != nil {
 			t.Fatal(err)
 		}
@@ -92,7 +96,7 @@ func TestDeterministic(t *testing.T) {
 // alike, and of the size that keeps activations level.
 func TestContents(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "small.gguf")
-	if _, err := makeModel(t, small, vocabulary(t, 45), 1, gguf.F32, path); err != nil {
+	if _, err := makeModel(t, small, vocabulary(t, 45), 1, "f32", path); err != nil {
 		t.Fatal(err)
 	}
 	f, err := gguf.Open(path)
@@ -149,21 +153,21 @@ func TestContents(t *testing.T) {
 // that Write did not make stays.
 func TestReuse(t *testing.T) {
 	words, path := vocabulary(t, 45), filepath.Join(t.TempDir(), "small.gguf")
-	if _, err := makeModel(t, small, words, 1, gguf.F16, path); err != nil {
+	if _, err := makeModel(t, small, words, 1, "f16", path); err != nil {
 		t.Fatal(err)
 	}
 	before, err := os.Stat(path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := makeModel(t, small, words, 1, gguf.F16, path); err != nil {
+	if _, err := makeModel(t, small, words, 1, "f16", path); err != nil {
 		t.Fatal(err)
 	}
 	if after, err := os.Stat(path); err != nil || !os.SameFile(before, after) {
 		t.Errorf("the same model was written again: %v", err)
 	}
 	old := read(t, path)
-	if _, err := makeModel(t, small, words, 2, gguf.F16, path); err != nil {
+	if _, err := makeModel(t, small, words, 2, "f16", path); err != nil {
 		t.Fatal(err)
 	}
 	if bytes.Equal(old, read(t, path)) {
@@ -172,14 +176,14 @@ func TestReuse(t *testing.T) {
 	if err := os.WriteFile(path, old[:100], 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := makeModel(t, small, words, 1, gguf.F16, path); err != nil || !bytes.Equal(old, read(t, path)) {
+	if _, err := makeModel(t, small, words, 1, "f16", path); err != nil || !bytes.Equal(old, read(t, path)) {
 		t.Errorf("a damaged file was not written again: %v", err)
 	}
 	foreign := read(t, words)
 	if err := os.WriteFile(path, foreign, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := makeModel(t, small, words, 1, gguf.F16, path); err == nil || !bytes.Equal(foreign, read(t, path)) {
+	if _, err := makeModel(t, small, words, 1, "f16", path); err == nil || !bytes.Equal(foreign, read(t, path)) {
 		t.Errorf("somebody else's model: %v, want an error and the file as it was", err)
 	}
 }
@@ -190,11 +194,19 @@ func TestBadInput(t *testing.T) {
 	}
 	dir := t.TempDir()
 	path := filepath.Join(dir, "small.gguf")
-	if _, err := makeModel(t, small, filepath.Join(dir, "missing.gguf"), 1, gguf.F16, path); err == nil || !strings.Contains(err.Error(), "missing.gguf") {
+	if _, err := makeModel(t, small, filepath.Join(dir, "missing.gguf"), 1, "f16", path); err == nil || !strings.Contains(err.Error(), "missing.gguf") {
 		t.Errorf("no vocabulary: %v", err)
 	}
-	if _, err := makeModel(t, small, vocabulary(t, 45), 1, gguf.Q4_K, path); err == nil || !strings.Contains(err.Error(), "llama-quantize") {
-		t.Errorf("a type that is not written: %v", err)
+	for _, name := range []string{"q8_1", "i32", "q9_9"} {
+		if _, err := ParseMix(name); err == nil || !strings.Contains(err.Error(), name) ||
+			!strings.Contains(err.Error(), "iq2_xxs") || !strings.Contains(err.Error(), "q4_k_m") {
+			t.Errorf("weights that are not written: %v", err)
+		}
+	}
+	for _, name := range []string{"q4_K", "q4_k_m"} {
+		if _, err := makeModel(t, small, vocabulary(t, 45), 1, name, path); err == nil || !strings.Contains(err.Error(), "256") || !strings.Contains(err.Error(), "96") {
+			t.Errorf("rows that do not hold whole blocks of %s: %v", name, err)
+		}
 	}
 	if _, err := os.Stat(path); !os.IsNotExist(err) {
 		t.Errorf("a failed run left %s: %v", path, err)

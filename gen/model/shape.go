@@ -35,6 +35,13 @@ var shapes = []Shape{
 		Context: 131072, RopeBase: 500000, RopeFactor: 32,
 	},
 	{
+		// Rows hold whole blocks of 256 weights, two of them and five, as types with such blocks want it. Values, keys and the vocabulary
+		// fill no tile of 32 rows: there are 80 and 50257.
+		Name: "tiny256", Vocabulary: "ggml-vocab-gpt-2.gguf",
+		Embd: 512, Layers: 4, FF: 1280, Heads: 16, KVHeads: 1, HeadDim: 80, Tied: true,
+		Context: 2048, RopeBase: 10000,
+	},
+	{
 		// Nothing but the embedding fills whole tiles of 32 rows: keys and values have 80, the network 416 = 13 * 32, which 64 does
 		// not divide, and the vocabulary 50257.
 		Name: "tiny", Vocabulary: "ggml-vocab-gpt-2.gguf",
@@ -52,16 +59,13 @@ func Find(name string) (Shape, error) {
 		}
 		names = append(names, s.Name)
 	}
-	return Shape{}, fmt.Errorf("no synthetic model %q; there are %s", name, strings.Join(names, " and "))
+	return Shape{}, fmt.Errorf("no synthetic model %q; there are %s", name, strings.Join(names, ", "))
 }
 
 // VocabularyIn returns the path of the shape's vocabulary in a llama.cpp checkout.
 func (s Shape) VocabularyIn(checkout string) string {
 	return filepath.Join(checkout, "models", s.Vocabulary)
 }
-
-// fileType is llama.cpp's number (enum llama_ftype) for a file whose matrices are of a type.
-var fileType = map[gguf.Type]uint32{gguf.F32: 0, gguf.F16: 1, gguf.Q8_0: 7, gguf.BF16: 32}
 
 // metadata returns the llama.* keys of a model of this shape.
 func (s Shape) metadata(vocabulary int) []gguf.KV {

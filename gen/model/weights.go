@@ -4,6 +4,8 @@ import (
 	"encoding/binary"
 	"hash/fnv"
 	"math"
+	"strconv"
+	"strings"
 
 	"github.com/llama-zen-turbo/llama-zen-turbo/gen/gguf"
 )
@@ -23,10 +25,11 @@ const (
 	outlierGain  = 8
 )
 
-// tensor is a matrix, or with one dimension a row, of Gaussian weights.
+// tensor is a matrix, with one dimension a row, with three a matrix for each expert, of Gaussian weights.
 type tensor struct {
 	name       string
-	cols, rows int64
+	cols, rows int64 // rows of all experts
+	experts    int64 // 0 for none
 	dims       int
 	mean, std  float32
 
@@ -43,26 +46,72 @@ func norm(name string, n int) tensor {
 	return tensor{name: name, cols: int64(n), rows: 1, dims: 1, mean: 1, std: normSpread, outlier: 1. / outlierGain}
 }
 
+// shape returns the elements of each dimension, the row length first.
+func (t tensor) shape() []int64 {
+	switch t.dims {
+	case 1:
+		return []int64{t.cols}
+	case 2:
+		return []int64{t.cols, t.rows}
+	}
+	return []int64{t.cols, t.rows / t.experts, t.experts}
+}
+
 func (t tensor) outliers() tensor    { t.outlier = outlierGain; return t }
 func (t tensor) alternating() tensor { t.alternate = true; return t }
 
-// source returns t for the writer. Rows of one dimension are F32 whatever typ is, as llama.cpp wants them.
-func (t tensor) source(seed uint64, typ gguf.Type) gguf.Source {
-	s := gguf.Source{Name: t.name, Type: typ, Shape: []int64{t.cols, t.rows}[:t.dims]}
-	if t.dims == 1 {
-		s.Type = gguf.F32
+// part returns the layer that t is in, and its name there or, if it is in none, in the model: attn_q of blk.0.attn_q.weight.
+func (t tensor) part() (layer int, part string, inLayer bool) {
+	name := strings.TrimSuffix(t.name, ".weight")
+	if rest, ok := strings.CutPrefix(name, "blk."); ok {
+		number, part, _ := strings.Cut(rest, ".")
+		if layer, err := strconv.Atoi(number); err == nil {
+			return layer, part, true
+		}
 	}
+	return 0, name, false
+}
+
+// source returns t for the writer as a type, with the blocks of that type where it has no encoder.
+func (t tensor) source(seed uint64, typ gguf.Type, b *blocks) gguf.Source {
+	s := gguf.Source{Name: t.name, Type: typ, Shape: t.shape()}
 	row := s.Type.RowBytes(t.cols)
 	s.Rows = func(dst []byte, first int64) error {
-		x := make([]float32, t.cols)
+		var x []float32
+		if b == nil {
+			x = make([]float32, t.cols)
+		}
 		for r := first; len(dst) > 0; r++ {
-			t.row(x, seed, r)
-			gguf.Encode(dst[:row], s.Type, x)
+			if b != nil {
+				b.fill(dst[:row], t.key(seed, r), float64(t.size(seed, r)))
+			} else {
+				t.row(x, seed, r)
+				gguf.Encode(dst[:row], s.Type, x)
+			}
 			dst = dst[row:]
 		}
 		return nil
 	}
 	return s
+}
+
+// key is what row r in the model of a seed is drawn from.
+func (t tensor) key(seed uint64, r int64) uint64 {
+	h := fnv.New64a()
+	h.Write([]byte(t.name))
+	h.Write(binary.LittleEndian.AppendUint64(nil, seed))
+	return mix(h.Sum64() + uint64(r)*odd)
+}
+
+// size is the standard deviation of the elements of row r.
+func (t tensor) size(seed uint64, r int64) float32 {
+	if t.experts != 0 {
+		r %= t.rows / t.experts
+	}
+	if t.outlier != 0 && t.dims > 1 && isOutlier(seed, r) {
+		return t.std * t.outlier
+	}
+	return t.std
 }
 
 // row fills x with row r of the tensor in the model of a seed.
@@ -71,14 +120,8 @@ func (t tensor) row(x []float32, seed uint64, r int64) {
 		copy(x, t.values)
 		return
 	}
-	h := fnv.New64a()
-	h.Write([]byte(t.name))
-	h.Write(binary.LittleEndian.AppendUint64(nil, seed))
-	gaussians(mix(h.Sum64() + uint64(r)*odd)).fill(x)
-	std := t.std
-	if t.outlier != 0 && t.dims == 2 && isOutlier(seed, r) {
-		std *= t.outlier
-	}
+	gaussians(t.key(seed, r)).fill(x)
+	std := t.size(seed, r)
 	for i := range x {
 		// The conversion keeps the compiler from fusing product and sum, which would make the bits depend on GOAMD64.
 		x[i] = t.mean + float32(std*x[i])

@@ -18,6 +18,7 @@ type Op string
 const (
 	GEMM     Op = "gemm"     // activation rows times a panel of packed weights
 	Quantize Op = "quantize" // float activations to the blocks a GEMM reads
+	Expand   Op = "expand"   // a panel to one of a wider type, which has GEMM kernels
 	Read     Op = "read"     // stream memory and drop it: the roofline's bandwidth side
 	Peak     Op = "peak"     // repeat one arithmetic instruction: the roofline's compute side
 )

@@ -84,6 +84,8 @@ func (s Scale) Float(bits uint32) float32 {
 		return s.Factor * e8m0(byte(bits))
 	case UE4M3:
 		return s.Factor * ue4m3(byte(bits))
+	case F32:
+		return s.Factor * math.Float32frombits(bits)
 	}
 	return s.Factor * ieee.Float16(uint16(bits))
 }
@@ -95,6 +97,7 @@ const (
 	FP16  Float = iota
 	E8M0        // 2^(x-128), the OCP scale 2^(x-127) halved because ggml's table of E2M1 values is doubled
 	UE4M3       // half of the OCP E4M3 value without its sign, for the same reason; 0x7f, NaN there, is 0
+	F32         // of expanded panels
 )
 
 func e8m0(x byte) float32 {

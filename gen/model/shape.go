@@ -16,11 +16,14 @@ type Shape struct {
 
 	Embd    int // elements of the residual stream
 	Layers  int
-	FF      int // elements between the matrices of the feed-forward network
+	FF      int // elements between the matrices of the feed-forward network, of one expert's where there are experts
 	Heads   int
 	KVHeads int
 	HeadDim int
 	Tied    bool // token_embd serves as the output matrix too
+
+	Experts int // feed-forward networks of a layer, 0 for one without a router
+	Used    int // of which each token goes through so many
 
 	Context    int     // tokens, what general tools take as the model's limit
 	RopeBase   float32 // of the rotary embedding's frequencies
@@ -33,6 +36,27 @@ var shapes = []Shape{
 		Name: "1b", Vocabulary: "ggml-vocab-llama-bpe.gguf",
 		Embd: 2048, Layers: 16, FF: 8192, Heads: 32, KVHeads: 8, HeadDim: 64, Tied: true,
 		Context: 131072, RopeBase: 500000, RopeFactor: 32,
+	},
+	{
+		// Three of the 16 layers of allenai/OLMoE-1B-7B-0924, and its embedding as the output matrix too.
+		Name: "moe64", Vocabulary: "ggml-vocab-gpt-neox.gguf",
+		Embd: 2048, Layers: 3, FF: 1024, Heads: 16, KVHeads: 16, HeadDim: 128, Tied: true,
+		Experts: 64, Used: 8,
+		Context: 4096, RopeBase: 10000,
+	},
+	{
+		// Three layers of half the width of mistralai/Mixtral-8x7B-v0.1's.
+		Name: "moe8", Vocabulary: "ggml-vocab-llama-spm.gguf",
+		Embd: 2048, Layers: 3, FF: 7168, Heads: 16, KVHeads: 4, HeadDim: 128, Tied: true,
+		Experts: 8, Used: 2,
+		Context: 32768, RopeBase: 1e6,
+	},
+	{
+		// Rows hold whole blocks of 256 weights, one of them and two.
+		Name: "tiny-moe", Vocabulary: "ggml-vocab-llama-spm.gguf",
+		Embd: 256, Layers: 2, FF: 512, Heads: 4, KVHeads: 2, HeadDim: 64, Tied: true,
+		Experts: 16, Used: 4,
+		Context: 2048, RopeBase: 10000,
 	},
 	{
 		// Rows hold whole blocks of 256 weights, two of them and five, as types with such blocks want it. Values, keys and the vocabulary
@@ -69,7 +93,7 @@ func (s Shape) VocabularyIn(checkout string) string {
 
 // metadata returns the llama.* keys of a model of this shape.
 func (s Shape) metadata(vocabulary int) []gguf.KV {
-	return []gguf.KV{
+	list := []gguf.KV{
 		{Key: "llama.block_count", Value: uint32(s.Layers)},
 		{Key: "llama.context_length", Value: uint32(s.Context)},
 		{Key: "llama.embedding_length", Value: uint32(s.Embd)},
@@ -83,6 +107,12 @@ func (s Shape) metadata(vocabulary int) []gguf.KV {
 		{Key: "llama.rope.freq_base", Value: s.RopeBase},
 		{Key: "llama.vocab_size", Value: uint32(vocabulary)},
 	}
+	if s.Experts != 0 {
+		list = append(list,
+			gguf.KV{Key: "llama.expert_count", Value: uint32(s.Experts)},
+			gguf.KV{Key: "llama.expert_used_count", Value: uint32(s.Used)})
+	}
+	return list
 }
 
 // tensors returns the tensors of a model of this shape in the order of a converted one.
@@ -107,9 +137,21 @@ func (s Shape) tensors(vocabulary int) []tensor {
 			matrix(name("attn_v"), embd, kv, from(embd)),
 			matrix(name("attn_output"), q, embd, unit*blockGain*from(q)/attentionSize).outliers(),
 			norm(name("ffn_norm"), embd),
-			matrix(name("ffn_gate"), embd, ff, from(embd)),
-			matrix(name("ffn_up"), embd, ff, from(embd)),
-			matrix(name("ffn_down"), ff, embd, unit*blockGain*from(ff)/gateSize).outliers(),
+		)
+		down := unit * blockGain * from(ff) / gateSize
+		if s.Experts == 0 {
+			list = append(list,
+				matrix(name("ffn_gate"), embd, ff, from(embd)),
+				matrix(name("ffn_up"), embd, ff, from(embd)),
+				matrix(name("ffn_down"), ff, embd, down).outliers(),
+			)
+			continue
+		}
+		list = append(list,
+			matrix(name("ffn_gate_inp"), embd, s.Experts, routerSpread*from(embd)),
+			matrix(name("ffn_gate_exps"), embd, ff, from(embd)).each(s.Experts),
+			matrix(name("ffn_up_exps"), embd, ff, from(embd)).each(s.Experts),
+			matrix(name("ffn_down_exps"), ff, embd, down/s.expertsSize()).outliers().each(s.Experts),
 		)
 	}
 	// With tied embeddings the token just read would win every time, its row being part of the state. Alternating signs in the last
@@ -119,6 +161,19 @@ func (s Shape) tensors(vocabulary int) []tensor {
 		list = append(list, matrix("output.weight", embd, vocabulary, unit))
 	}
 	return list
+}
+
+// expertsSize returns the root mean square of the weighted sum of the used experts' outputs, for independent outputs of size 1. Weights are
+// the softmax of the used experts' logits, the largest of all. Those are taken at normal quantiles.
+func (s Shape) expertsSize() float64 {
+	var sum, squares float64
+	for i := range s.Used {
+		rank := (float64(s.Experts-i) - 0.5) / float64(s.Experts)
+		w := math.Exp(routerSpread * math.Sqrt2 * math.Erfinv(2*rank-1))
+		sum += w
+		squares += w * w
+	}
+	return math.Sqrt(squares) / sum
 }
 
 // ropeFactors is what Llama 3.1 divides the rotary frequencies by (use_scaled_rope in meta-llama/llama-models): 1 for wavelengths

@@ -80,23 +80,29 @@ func spread(t *testing.T, path string) float64 {
 	return math.Sqrt(square - mean*mean)
 }
 
-// TestStock has stock llama.cpp run a model of each type and mix: it loads and computes logits like those of a
-// model of Gaussian weights, which a wrong layout or a scale out of range would not give.
+// TestStock has stock llama.cpp run a model of each type and of some mixes, with experts and without: each loads, and the logits are finite
+// and of the size that follows from the embedding's, the last norm leaving nothing of the sizes before. Those TestBlocks sees to.
 func TestStock(t *testing.T) {
 	b, checkout := stock(t, "zt-probe")
-	shape := model.Shape{
-		Name: "wide", Vocabulary: "ggml-vocab-llama-spm.gguf",
+	dense := model.Shape{
+		Name: "dense", Vocabulary: "ggml-vocab-llama-spm.gguf",
 		Embd: 256, Layers: 3, FF: 512, Heads: 4, KVHeads: 2, HeadDim: 64, Tied: true, Context: 64, RopeBase: 10000,
 	}
-	names := []string{"f16", "q4_k_m", "q3_k_l"}
-	for _, s := range weight.Specs() {
-		names = append(names, strings.ToLower(s.Name))
+	experts := dense
+	experts.Name, experts.Experts, experts.Used = "experts", 6, 2
+	type recipe struct {
+		shape   model.Shape
+		weights string
 	}
-	for _, name := range names {
-		t.Run(name, func(t *testing.T) {
+	recipes := []recipe{{dense, "f16"}, {dense, "q4_k_m"}, {dense, "q3_k_l"}, {experts, "f16"}, {experts, "q4_k_m"}, {experts, "mxfp4_moe"}}
+	for _, s := range weight.Specs() {
+		recipes = append(recipes, recipe{dense, strings.ToLower(s.Name)}, recipe{experts, strings.ToLower(s.Name)})
+	}
+	for _, r := range recipes {
+		t.Run(r.shape.Name+"-"+r.weights, func(t *testing.T) {
 			dir := t.TempDir()
 			path := filepath.Join(dir, "model.gguf")
-			write(t, checkout, shape, name, path)
+			write(t, checkout, r.shape, r.weights, path)
 			logits := filepath.Join(dir, "logits")
 			if _, _, err := b.Output(t.Context(), "zt-probe", "logits", "-m", path, "-o", logits, "-n", "16"); err != nil {
 				t.Fatal(err)

@@ -17,6 +17,7 @@ const (
 	peak          = 2.0 // standard deviation of attention scores; 1 would make every head a plain average
 	attentionSize = 0.5 // root mean square of an attention head's output for values of size 1
 	gateSize      = 0.6 // root mean square of silu(gate) * up for two independent inputs of size 1
+	routerSpread  = 2.0 // standard deviation of the logits that choose a token's experts: some are sure, few choices are a tie
 	normSpread    = 0.1 // standard deviation of the elements of a norm around 1
 
 	// A trained model has a few channels of the residual stream far larger than the rest, and norms that take them down
@@ -55,6 +56,13 @@ func (t tensor) shape() []int64 {
 		return []int64{t.cols, t.rows}
 	}
 	return []int64{t.cols, t.rows / t.experts, t.experts}
+}
+
+// each turns a matrix into one for each of n experts.
+func (t tensor) each(n int) tensor {
+	t.experts, t.dims = int64(n), 3
+	t.rows *= t.experts
+	return t
 }
 
 func (t tensor) outliers() tensor    { t.outlier = outlierGain; return t }

@@ -54,7 +54,7 @@ func Release(ctx context.Context) error { return run(ctx, command.Release) }
 // Doctor shows what this machine has and lacks, and every ZT_* switch.
 func Doctor(ctx context.Context) error { return run(ctx, command.Doctor) }
 
-// Generate remakes the committed generated files: Go assembly, its declarations, the kernel catalog.
+// Generate remakes the committed generated files: Go assembly, its declarations and tables.
 func Generate(ctx context.Context) error { return run(ctx, command.Generate) }
 
 // Model writes a synthetic GGUF into out/models (ZT_SHAPE=1b|moe64|moe8|tiny|tiny256|tiny-moe, ZT_TYPE=q8_0, any other type, or a mix such as q4_k_m).

@@ -6,15 +6,31 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"strings"
+	"sync"
 	"testing"
 
+	"github.com/llama-zen-turbo/llama-zen-turbo/avo/activation"
 	"github.com/llama-zen-turbo/llama-zen-turbo/avo/checker"
 	"github.com/llama-zen-turbo/llama-zen-turbo/avo/gemm"
 	"github.com/llama-zen-turbo/llama-zen-turbo/avo/gemm/program"
 	"github.com/llama-zen-turbo/llama-zen-turbo/avo/kernel"
-	"github.com/llama-zen-turbo/llama-zen-turbo/gen/catalog"
+	"github.com/llama-zen-turbo/llama-zen-turbo/avo/weight"
 	"github.com/llama-zen-turbo/llama-zen-turbo/gen/gas"
 )
+
+// tall is the number of activation rows of the tallest kernel.
+const tall = program.Rows
+
+// source is all kernels as GNU assembler source.
+var source = sync.OnceValues(func() (string, error) {
+	var b bytes.Buffer
+	file, err := kernel.Compile(program.Programs())
+	if err == nil {
+		err = gas.Print(&b, file, "test")
+	}
+	return b.String(), err
+})
 
 // conventions returns the kernels of this package in both calling conventions.
 func conventions(tb testing.TB) map[string]map[string]checker.Func {
@@ -23,221 +39,321 @@ func conventions(tb testing.TB) map[string]map[string]checker.Func {
 	for name, address := range gemm.Entries() {
 		goFuncs[name] = checker.ABI0(name, address, 0)
 	}
-	file, err := kernel.Compile(program.Programs())
+	s, err := source()
 	if err != nil {
 		tb.Fatal(err)
 	}
-	var source bytes.Buffer
-	if err := gas.Print(&source, file, "test"); err != nil {
-		tb.Fatal(err)
-	}
-	return map[string]map[string]checker.Func{"go": goFuncs, "sysv": checker.Assemble(tb, source.String())}
+	return map[string]map[string]checker.Func{"go": goFuncs, "sysv": checker.Assemble(tb, s)}
 }
 
-// ofOp calls f for each kernel of an op in each convention, as a subtest.
-func ofOp(t *testing.T, op kernel.Op, f func(t *testing.T, k kernel.Info, fn checker.Func)) {
-	found := 0
-	for convention, funcs := range conventions(t) {
-		for _, k := range catalog.All() {
-			if fn, here := funcs[k.Name]; here && k.Op == op {
-				found++
-				t.Run(convention+"/"+k.Name, func(t *testing.T) { f(t, k, fn) })
-			}
+// kernels returns those of an op for a type.
+func kernels(op kernel.Op, name string) (found []kernel.Info) {
+	for _, p := range program.Programs() {
+		if p.Op == op && p.Type == name {
+			found = append(found, p.Info)
 		}
 	}
-	if found == 0 {
-		t.Fatalf("no kernel for %s", op)
+	return found
+}
+
+// specs returns the types that have kernels.
+func specs() (found []*weight.Spec) {
+	for _, s := range weight.Specs() {
+		if kernels(kernel.GEMM, s.Name) != nil {
+			found = append(found, s)
+		}
+	}
+	return found
+}
+
+// problem is a panel, rows of activations, and what their products are.
+type problem struct {
+	*weight.Spec
+	blocks      int
+	panel       []byte
+	activations []activation.Row
+	want        [tall][weight.PanelRows]float32
+}
+
+// solve computes the products.
+func solve(s *weight.Spec, weights [][]byte, activations []activation.Row) problem {
+	p := problem{Spec: s, blocks: len(weights[0]) / s.Bytes, panel: s.Pack(weights), activations: activations}
+	for r, a := range activations {
+		for c, w := range weights {
+			p.want[r][c] = s.Dot(w, a)
+		}
+	}
+	return p
+}
+
+// random draws a problem. Scales of weights are of usual size, or wild: infinities and NaNs too.
+func random(r *rand.Rand, s *weight.Spec, blocks int, wild bool) problem {
+	weights := make([][]byte, weight.PanelRows)
+	for i := range weights {
+		weights[i] = make([]byte, blocks*s.Bytes)
+		for k := range weights[i] {
+			weights[i][k] = byte(r.Uint32())
+		}
+		for at := 0; at < len(weights[i]) && !wild; at += s.Bytes {
+			tame(s, weights[i][at:][:s.Bytes])
+		}
+	}
+	activations := make([]activation.Row, tall)
+	for i := range activations {
+		x := make([]float32, blocks*s.Block)
+		for k := range x {
+			x[k] = float32(r.NormFloat64())
+		}
+		activations[i] = activation.Quantize(s.Act, x)
+	}
+	return solve(s, weights, activations)
+}
+
+// tame makes FP16 scales finite, between 2^-7 and 4, and those of E8M0 less than 2.
+func tame(s *weight.Spec, block []byte) {
+	for _, role := range []weight.Role{weight.D, weight.Min} {
+		f, ok := s.Field(role)
+		switch {
+		case ok && s.Scale.Format == weight.FP16:
+			at := f.At(0, 8) / 8
+			block[at] = block[at]&0xbf | 0x20
+		case ok && s.Scale.Format == weight.E8M0:
+			at := f.At(0, 0) / 8
+			block[at] = 0x78 | block[at]&7
+		}
 	}
 }
 
-// checkGEMM calls a kernel on one problem and compares every float with the oracle, bit for bit. Columns that the mask leaves
-// out, and the gap between rows, must keep what they held.
-func checkGEMM(t testing.TB, k kernel.Info, fn checker.Func, r *rand.Rand, blocks, cols, gap int, accumulate bool) {
-	weights := gemm.RandomBlocks(r, cols, blocks)
-	activations := gemm.RandomBlocks(r, k.Rows, blocks)
-	a := checker.AtEnd[byte](t, "a", blocks*gemm.GroupBlockBytes(k.Rows), 1)
-	copy(a, gemm.GroupQ80(activations))
-	w := checker.AtEnd[byte](t, "w", blocks*gemm.PanelBlockBytes(k.Cols), 64)
-	copy(w, gemm.PackQ80(weights, k.Cols))
-
+// check calls a kernel, or for first > 0 twice, for so many blocks and for the others, and compares every float with the oracle, bit for
+// bit. Columns that the mask leaves out, and the gap between rows, must keep what they held.
+func (p problem) check(t testing.TB, k kernel.Info, fn checker.Func, r *rand.Rand, cols, gap, first int) {
+	t.Helper()
+	group := activation.Lay(p.activations[:k.Rows])
+	a := checker.AtEnd[byte](t, "a", len(group), 1)
+	copy(a, group)
+	w := checker.AtEnd[byte](t, "w", len(p.panel), 1)
+	copy(w, p.panel)
 	stride := cols + gap
 	dst := checker.AtEnd[float32](t, "dst", (k.Rows-1)*stride+cols, 4)
 	for i := range dst {
 		dst[i] = float32(r.NormFloat64())
 	}
 	before := append([]float32(nil), dst...)
-	mask := uint64(1)<<cols - 1
-	from := 0
-	if accumulate {
-		from = 1
+
+	work := checker.AtEnd[byte](t, "work", program.WorkBytes(p.Spec, k.Rows), 64)
+	call := func(from, to, accumulate int) {
+		fn.Call(t, dst, 4*stride, a[from*len(a)/p.blocks:], w[from*p.PanelBytes():], to-from, uint64(1)<<cols-1, accumulate, work)
 	}
-	fn.Call(t, dst, 4*stride, a, w, blocks, mask, from)
-	for row := range k.Rows {
-		for c := range stride {
-			i := row*stride + c
-			if i >= len(dst) {
-				break
-			}
-			want := before[i]
-			if c < cols {
-				start := float32(0)
-				if accumulate {
-					start = before[i]
-				}
-				want = gemm.DotQ80(weights[c], activations[row], start)
-			}
-			if math.Float32bits(dst[i]) != math.Float32bits(want) && !(dst[i] != dst[i] && want != want) {
-				t.Fatalf("row %d column %d of %d x %d, %d blocks, accumulate %v: %v, want %v", row, c, k.Rows, cols, blocks, accumulate, dst[i], want)
-			}
+	if first > 0 {
+		call(0, first, 0)
+	}
+	call(first, p.blocks, min(first, 1))
+
+	for i, got := range dst {
+		row, c := i/stride, i%stride
+		want := before[i]
+		if c < cols {
+			want = p.want[row][c]
+		}
+		if math.Float32bits(got) != math.Float32bits(want) && !(got != got && want != want) {
+			t.Fatalf("%s: row %d column %d of %d x %d, %d blocks, the first call %d: %v, want %v", k.Name, row, c, k.Rows, cols, p.blocks, first, got, want)
 		}
 	}
 }
 
 func TestGEMM(t *testing.T) {
-	ofOp(t, kernel.GEMM, func(t *testing.T, k kernel.Info, fn checker.Func) {
-		for _, blocks := range []int{1, 2, 7, 64} {
-			for _, cols := range []int{1, 15, 16, 17, 31, 32} {
-				for _, accumulate := range []bool{false, true} {
-					t.Run(fmt.Sprintf("%dx%d/%v", cols, blocks, accumulate), func(t *testing.T) {
-						checkGEMM(t, k, fn, checker.Rand(t), blocks, cols, blocks%3, accumulate)
+	funcs := conventions(t)
+	for _, s := range specs() {
+		t.Run(s.Name, func(t *testing.T) {
+			if n := len(kernels(kernel.GEMM, s.Name)); n != 2*tall {
+				t.Fatalf("%d kernels", n)
+			}
+			for _, blocks := range []int{1, 2, 5} {
+				p := random(checker.Rand(t), s, blocks, blocks == 2)
+				for _, k := range kernels(kernel.GEMM, s.Name) {
+					for convention, functions := range funcs {
+						for i, cols := range []int{32, 17, 16, 1} {
+							name := strings.Join([]string{convention, k.Name, fmt.Sprintf("%dx%d", cols, blocks)}, "/")
+							t.Run(name, func(t *testing.T) {
+								p.check(t, k, functions[k.Name], checker.Rand(t), cols, i%3, i*blocks/4)
+							})
+						}
+					}
+				}
+			}
+		})
+	}
+}
+
+// TestExtremes drives the integer sums to their limits: weights of all ones or all zeros, as far as fields of them go, by activations of
+// the largest size.
+func TestExtremes(t *testing.T) {
+	funcs := conventions(t)
+	for _, s := range specs() {
+		for _, bit := range []byte{0, 0xff} {
+			for _, q := range []int8{-127, 127} {
+				w := bytes.Repeat([]byte{bit}, 256/s.Block*s.Bytes)
+				for at := 0; at < len(w); at += s.Bytes {
+					tame(s, w[at:][:s.Bytes])
+				}
+				weights := make([][]byte, weight.PanelRows)
+				for i := range weights {
+					weights[i] = w
+				}
+				a := activation.Row{Format: s.Act, Quants: make([]int8, 256)}
+				for k := range a.Quants {
+					a.Quants[k] = q
+				}
+				for range 256 / s.Act.Block() {
+					a.Delta, a.Sum = append(a.Delta, 0.5), append(a.Sum, 16*float32(q))
+				}
+				p := solve(s, weights, []activation.Row{a, a, a, a, a, a})
+				for _, k := range kernels(kernel.GEMM, s.Name) {
+					for convention, functions := range funcs {
+						t.Run(fmt.Sprintf("%s/%s/%#x*%d", convention, k.Name, bit, q), func(t *testing.T) {
+							p.check(t, k, functions[k.Name], checker.Rand(t), weight.PanelRows, 0, 0)
+						})
+					}
+				}
+			}
+		}
+	}
+}
+
+// TestByteScales goes through all scales of a byte in both vectors of a panel, one to a weight row, so that a large one cannot hide what
+// becomes of a small one.
+func TestByteScales(t *testing.T) {
+	funcs := conventions(t)
+	for _, s := range specs() {
+		d, _ := s.Field(weight.D)
+		if d.Bits() != 8 {
+			continue
+		}
+		for low := 0; low < 256; low += weight.PanelRows / 2 {
+			t.Run(fmt.Sprintf("%s/%d", s.Name, low), func(t *testing.T) {
+				r := checker.Rand(t)
+				weights := make([][]byte, weight.PanelRows)
+				for i := range weights {
+					weights[i] = make([]byte, s.Bytes)
+					for k := range weights[i] {
+						weights[i][k] = byte(r.Uint32())
+					}
+					for e := range d.Len() {
+						weights[i][d.At(e, 0)/8] = byte(low + i)
+					}
+				}
+				x := make([]float32, s.Block)
+				for k := range x {
+					x[k] = float32(r.NormFloat64())
+				}
+				a := activation.Quantize(s.Act, x)
+				p := solve(s, weights, []activation.Row{a, a, a, a, a, a})
+				for _, k := range kernels(kernel.GEMM, s.Name) {
+					for _, functions := range funcs {
+						p.check(t, k, functions[k.Name], r, weight.PanelRows, 0, 0)
+					}
+				}
+			})
+		}
+	}
+}
+
+func FuzzGEMM(f *testing.F) {
+	for i := range specs() {
+		f.Add(uint64(i), uint8(i), uint8(2), uint8(30), uint8(i), uint8(1), i%2 == 0)
+	}
+	funcs := conventions(f)
+	f.Fuzz(func(t *testing.T, seed uint64, spec, blocks, cols, gap, first uint8, wild bool) {
+		r := rand.New(rand.NewPCG(seed, 0))
+		all := specs()
+		s := all[int(spec)%len(all)]
+		p := random(r, s, 1+int(blocks)%(1024/s.Block), wild)
+		for _, k := range kernels(kernel.GEMM, s.Name) {
+			for _, functions := range funcs {
+				p.check(t, k, functions[k.Name], r, 1+int(cols)%weight.PanelRows, int(gap)%8, int(first)%p.blocks)
+			}
+		}
+	})
+}
+
+// checkQuantize quantizes every row of a group and compares the whole group with the reference, byte for byte.
+func checkQuantize(t testing.TB, f activation.Format, fn checker.Func, rows [][]float32) {
+	t.Helper()
+	g := activation.Group{Format: f, Rows: len(rows)}
+	blocks := len(rows[0]) / f.Block()
+	group := checker.AtEnd[byte](t, "group", blocks*g.BlockBytes(), 1)
+	var quantized []activation.Row
+	for r, row := range rows {
+		x := checker.AtEnd[float32](t, "x", len(row), 4)
+		copy(x, row)
+		if f == activation.Q8_K {
+			fn.Call(t, x, group[g.Quants(r):], group[g.Delta(r):], group[g.Corr(r):], group[g.Sums32(r):], group[g.Sums16(r):], blocks, g.BlockBytes())
+		} else {
+			fn.Call(t, x, group[g.Quants(r):], group[g.Delta(r):], group[g.Corr(r):], group[g.Sum(r):], blocks, g.BlockBytes())
+		}
+		quantized = append(quantized, activation.Quantize(f, row))
+	}
+	for i, want := range activation.Lay(quantized) {
+		if group[i] != want {
+			t.Fatalf("%v, %d rows of %d blocks: byte %d of block %d is %#x, want %#x",
+				f, g.Rows, blocks, i%g.BlockBytes(), i/g.BlockBytes(), group[i], want)
+		}
+	}
+}
+
+// formats are those that have a kernel here.
+var formats = []activation.Format{activation.Q8_1, activation.Q8_K}
+
+func quantizer(f activation.Format) string { return kernels(kernel.Quantize, f.String())[0].Name }
+
+func TestQuantize(t *testing.T) {
+	for convention, funcs := range conventions(t) {
+		for _, f := range formats {
+			for _, blocks := range []int{1, 3} {
+				for n := 1; n <= tall; n++ {
+					t.Run(fmt.Sprintf("%s/%v/%dx%d", convention, f, n, blocks), func(t *testing.T) {
+						r := checker.Rand(t)
+						rows := make([][]float32, n)
+						for i := range rows {
+							rows[i] = make([]float32, blocks*f.Block())
+							for k := range rows[i] {
+								rows[i][k] = float32(r.NormFloat64() * math.Exp(r.NormFloat64()*4))
+								if i%2 == 1 { // several elements of the largest magnitude, of either sign
+									rows[i][k] = float32(r.IntN(7) - 3)
+								}
+							}
+						}
+						checkQuantize(t, f, funcs[quantizer(f)], rows)
 					})
 				}
 			}
 		}
-	})
-}
-
-// TestGEMMExtremes drives the integer sums to their limits: all products of the same sign and largest size.
-func TestGEMMExtremes(t *testing.T) {
-	ofOp(t, kernel.GEMM, func(t *testing.T, k kernel.Info, fn checker.Func) {
-		for _, w := range []int8{-128, 127} {
-			for _, a := range []int8{-128, 127} {
-				weights, activations := make([][]gemm.BlockQ80, k.Cols), make([][]gemm.BlockQ80, k.Rows)
-				for i := range weights {
-					weights[i] = []gemm.BlockQ80{filled(w)}
-				}
-				for i := range activations {
-					activations[i] = []gemm.BlockQ80{filled(a)}
-				}
-				panel := checker.AtEnd[byte](t, "w", gemm.PanelBlockBytes(k.Cols), 64)
-				copy(panel, gemm.PackQ80(weights, k.Cols))
-				group := checker.AtEnd[byte](t, "a", gemm.GroupBlockBytes(k.Rows), 1)
-				copy(group, gemm.GroupQ80(activations))
-				dst := checker.AtEnd[float32](t, "dst", k.Rows*k.Cols, 4)
-				fn.Call(t, dst, 4*k.Cols, group, panel, 1, uint64(1)<<k.Cols-1, 0)
-				for i, got := range dst {
-					if want := float32(w) * float32(a) * 32; got != want {
-						t.Fatalf("%d * %d: element %d is %v, want %v", w, a, i, got, want)
-					}
-				}
-			}
-		}
-	})
-}
-
-func filled(q int8) gemm.BlockQ80 {
-	b := gemm.BlockQ80{Scale: 0x3c00} // 1.0
-	for k := range b.Quants {
-		b.Quants[k] = q
 	}
-	return b
-}
-
-// checkQuantize quantizes every row of a group and compares the whole group with the reference, byte for byte.
-func checkQuantize(t testing.TB, fn checker.Func, rows [][]float32) {
-	n, blocks := len(rows), len(rows[0])/gemm.BlockSize
-	group := checker.AtEnd[byte](t, "group", blocks*gemm.GroupBlockBytes(n), 1)
-	var quantized [][]gemm.BlockQ80
-	for r, row := range rows {
-		x := checker.AtEnd[float32](t, "x", len(row), 4)
-		copy(x, row)
-		fn.Call(t, x, group[gemm.QuantOffset(r):], group[gemm.DeltaOffset(n, r):], group[gemm.CorrOffset(n, r):], blocks, gemm.GroupBlockBytes(n))
-		quantized = append(quantized, gemm.QuantizeQ80(row))
-	}
-	want := gemm.GroupQ80(quantized)
-	for i := range want {
-		if group[i] != want[i] {
-			t.Fatalf("%d rows of %d blocks: byte %d of block %d is %#x, want %#x",
-				n, blocks, i%gemm.GroupBlockBytes(n), i/gemm.GroupBlockBytes(n), group[i], want[i])
-		}
-	}
-}
-
-func TestQuantize(t *testing.T) {
-	ofOp(t, kernel.Quantize, func(t *testing.T, _ kernel.Info, fn checker.Func) {
-		for _, blocks := range []int{1, 2, 65} {
-			for n := 1; n <= 6; n++ {
-				t.Run(fmt.Sprintf("%dx%d", n, blocks), func(t *testing.T) {
-					r := checker.Rand(t)
-					rows := make([][]float32, n)
-					for i := range rows {
-						rows[i] = make([]float32, blocks*gemm.BlockSize)
-						for k := range rows[i] {
-							rows[i][k] = float32(r.NormFloat64() * math.Exp(r.NormFloat64()*4))
-						}
-					}
-					checkQuantize(t, fn, rows)
-				})
-			}
-		}
-		ties := make([]float32, 8*gemm.BlockSize)
-		for k := range ties {
-			switch k / gemm.BlockSize {
-			case 1: // halves, which round to even: the block's maximum makes the scale exactly 1
-				ties[k] = float32(k%gemm.BlockSize) - 15.5
-				ties[gemm.BlockSize] = 127
-			case 2: // one value alone
-				ties[2*gemm.BlockSize+7] = -3e-3
-			case 3: // denormal floats, whose scale is zero as FP16
-				ties[k] = 1e-40
-			case 4: // scales that overflow FP16
-				ties[k] = 1e38 * float32(1-k%2*2)
-			case 5: // the FP16 denormals
-				ties[k] = 1e-5 * float32(k%7)
-			case 6: // negative zero
-				ties[k] = float32(math.Copysign(0, -1))
-			}
-		}
-		checkQuantize(t, fn, [][]float32{ties})
-	})
-}
-
-func FuzzGEMM(f *testing.F) {
-	f.Add(uint64(1), uint16(3), uint8(31), uint8(0), true)
-	funcs := conventions(f)
-	f.Fuzz(func(t *testing.T, seed uint64, blocks uint16, cols, gap uint8, accumulate bool) {
-		r := rand.New(rand.NewPCG(seed, 0))
-		for _, k := range catalog.All() {
-			if k.Op != kernel.GEMM {
-				continue
-			}
-			for _, convention := range []string{"go", "sysv"} {
-				checkGEMM(t, k, funcs[convention][k.Name], r, 1+int(blocks)%96, 1+int(cols)%k.Cols, int(gap), accumulate)
-			}
-		}
-	})
 }
 
 func FuzzQuantize(f *testing.F) {
 	f.Add(binary.LittleEndian.AppendUint32(nil, math.Float32bits(1.5)))
-	var odd []byte // infinities and NaNs of every lane
+	var odd []byte // infinities, NaNs and denormals, each kind in blocks of its own and together
 	for k := range 4096 {
 		v := uint32(0x3f800000 + k)
-		switch {
-		case k%41 == 0:
+		switch block := k / 256; {
+		case block&1 != 0 && k%41 == 0:
 			v = 0x7f800000 | uint32(k&1)<<31
-		case k%37 == 0:
+		case block&2 != 0 && k%37 == 0:
 			v = 0x7fc00000 | uint32(k)
-		case k%67 == 0:
+		case block&2 != 0 && k%67 == 0:
 			v = 0xff800001 + uint32(k)
+		case block&12 == 4:
+			v &= 0x7fffff
+		case block&12 == 8:
+			v = uint32(k&1) << 31
 		}
 		odd = binary.LittleEndian.AppendUint32(odd, v)
 	}
 	f.Add(odd)
 	funcs := conventions(f)
-	k := catalog.One(kernel.Quantize, "Q8_0")
 	f.Fuzz(func(t *testing.T, raw []byte) {
-		row := make([]float32, gemm.BlockSize*(1+min(len(raw), 16384)/4/gemm.BlockSize))
+		row := make([]float32, 256*(1+min(len(raw), 16384)/4/256))
 		for i := range row {
 			if len(raw) < 4 {
 				break
@@ -245,30 +361,52 @@ func FuzzQuantize(f *testing.F) {
 			row[i] = math.Float32frombits(binary.LittleEndian.Uint32(raw))
 			raw = raw[4:]
 		}
-		for _, convention := range []string{"go", "sysv"} {
-			checkQuantize(t, funcs[convention][k.Name], [][]float32{row})
+		for _, functions := range funcs {
+			for _, format := range formats {
+				checkQuantize(t, format, functions[quantizer(format)], [][]float32{row})
+			}
 		}
 	})
 }
 
-// BenchmarkGEMM runs each tile on a panel that stays in L2, and reports int8 operations.
+// BenchmarkGEMM runs each kernel on a panel that stays in L2, and reports int8 operations.
 func BenchmarkGEMM(b *testing.B) {
-	const blocks = 64
-	for _, k := range catalog.All() {
-		if k.Op != kernel.GEMM {
-			continue
+	for _, s := range specs() {
+		p := random(rand.New(rand.NewPCG(1, 1)), s, 2048/s.Block, false)
+		for _, k := range kernels(kernel.GEMM, s.Name) {
+			b.Run(k.Name, func(b *testing.B) {
+				a := checker.AtEnd[byte](b, "a", len(activation.Lay(p.activations[:k.Rows])), 64)
+				copy(a, activation.Lay(p.activations[:k.Rows]))
+				w := checker.AtEnd[byte](b, "w", len(p.panel), 64)
+				copy(w, p.panel)
+				dst := checker.AtEnd[float32](b, "dst", k.Rows*k.Cols, 64)
+				work := checker.AtEnd[byte](b, "work", program.WorkBytes(s, k.Rows), 64)
+				checker.ABI0(k.Name, gemm.Entries()[k.Name], 0).Bench(b, int64(len(w)), dst, 4*k.Cols, a, w, p.blocks, uint64(1)<<k.Cols-1, 0, work)
+				ops := 2 * float64(k.Rows*k.Cols*p.blocks*s.Block)
+				b.ReportMetric(ops*float64(b.N)/b.Elapsed().Seconds()/1e9, "GOP/s")
+			})
 		}
-		b.Run(k.Name, func(b *testing.B) {
-			// Scales of random bits would be denormal at times, which costs more than all else.
-			r := checker.Rand(b)
-			a := checker.AtEnd[byte](b, "a", blocks*gemm.GroupBlockBytes(k.Rows), 64)
-			copy(a, gemm.GroupQ80(gemm.RandomBlocks(r, k.Rows, blocks)))
-			w := checker.AtEnd[byte](b, "w", blocks*gemm.PanelBlockBytes(k.Cols), 64)
-			copy(w, gemm.PackQ80(gemm.RandomBlocks(r, k.Cols, blocks), k.Cols))
-			dst := checker.AtEnd[float32](b, "dst", k.Rows*k.Cols, 64)
-			checker.ABI0(k.Name, gemm.Entries()[k.Name], 0).Bench(b, int64(len(w)), dst, 4*k.Cols, a, w, blocks, uint64(1)<<k.Cols-1, 0)
-			ops := 2 * float64(k.Rows*k.Cols*gemm.BlockSize*blocks)
-			b.ReportMetric(ops*float64(b.N)/b.Elapsed().Seconds()/1e9, "GOP/s")
+	}
+}
+
+// BenchmarkQuantize quantizes a row of 4096 activations.
+func BenchmarkQuantize(b *testing.B) {
+	const n = 4096
+	for _, f := range formats {
+		b.Run(f.String(), func(b *testing.B) {
+			r, g := checker.Rand(b), activation.Group{Format: f, Rows: 1}
+			x, group := checker.AtEnd[float32](b, "x", n, 64), checker.AtEnd[byte](b, "group", n/f.Block()*g.BlockBytes(), 64)
+			for k := range x {
+				x[k] = float32(r.NormFloat64())
+			}
+			args := []any{x, group[g.Quants(0):], group[g.Delta(0):], group[g.Corr(0):]}
+			if f == activation.Q8_K {
+				args = append(args, group[g.Sums32(0):], group[g.Sums16(0):])
+			} else {
+				args = append(args, group[g.Sum(0):])
+			}
+			name := quantizer(f)
+			checker.ABI0(name, gemm.Entries()[name], 0).Bench(b, 4*n, append(args, n/f.Block(), g.BlockBytes())...)
 		})
 	}
 }

@@ -30,8 +30,8 @@ type Spelling struct {
 // Piece is some bits of a value: at Shift in word Word.
 type Piece struct{ Word, Shift, Bits int }
 
-// quants reports whether the plane holds bytes of VPDPBUSD's operand, or codes that unpack to them.
-func (p Plane) quants() bool { return p.Fields[0].Role == Quants }
+// Quants reports whether the plane holds bytes of VPDPBUSD's operand, or codes that unpack to them.
+func (p Plane) Quants() bool { return p.Fields[0].Role == Quants }
 
 // Len returns the number of elements that the plane holds of a row.
 func (p Plane) Len() int {
@@ -50,7 +50,7 @@ func (p Plane) Size() int {
 // at returns where in the plane bit b of element e of a row lies.
 func (p Plane) at(row, e, b int) int {
 	i, lane, lanes := e, row, PanelRows
-	if p.quants() {
+	if p.Quants() {
 		i, lane, lanes = 2*(e/4)+row/16, 4*(row%16)+e%4, 64
 	}
 	n := len(p.Spelling.Values)

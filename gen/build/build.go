@@ -49,12 +49,11 @@ type Build struct {
 
 // header is what templates see.
 type header struct {
-	Target   target.Target
-	GEMM     []kernel.Info // without prefetching
-	Ahead    []kernel.Info // with
-	Quantize kernel.Info
-	Version  string
-	BLAS     string
+	Target     target.Target
+	Types      []catalog.Type
+	Quantizers []kernel.Info
+	Version    string
+	BLAS       string
 }
 
 // Tuned builds every program for t, and the named tests of upstream.
@@ -180,12 +179,11 @@ func (b *Build) lay(ctx context.Context, w workspace.Workspace, s *progress.Step
 		}
 	}
 	laid, err := render.Lay(ctx, w.Templates(), src, header{
-		Target:   b.Target,
-		GEMM:     catalog.GEMM("Q8_0", b.Target.Tile.Cols, false)[:b.Target.Tile.Rows],
-		Ahead:    catalog.GEMM("Q8_0", b.Target.Tile.Cols, true)[:b.Target.Tile.Rows],
-		Quantize: catalog.One(kernel.Quantize, "Q8_0"),
-		Version:  Version,
-		BLAS:     b.BLAS.Name,
+		Target:     b.Target,
+		Types:      catalog.Types(),
+		Quantizers: catalog.Quantizers(),
+		Version:    Version,
+		BLAS:       b.BLAS.Name,
 	}, map[string][]byte{zen5Dir + "gemm.S": b.Kernels["gemm"]})
 	s.Did("queue applied, %d files laid in (%d changed)", len(laid.Written)+len(laid.Unchanged), len(laid.Written))
 	return err

@@ -1,36 +1,81 @@
-// Package catalog is the typed list of kernels that a build contains. The list itself is generated from the kernel programs.
+// Package catalog lists the kernels that a build contains, and which of them serve a weight type.
 package catalog
 
 import (
+	"slices"
+	"strings"
+
+	"github.com/llama-zen-turbo/llama-zen-turbo/avo/activation"
+	gemm "github.com/llama-zen-turbo/llama-zen-turbo/avo/gemm/program"
 	"github.com/llama-zen-turbo/llama-zen-turbo/avo/kernel"
+	roofline "github.com/llama-zen-turbo/llama-zen-turbo/avo/roofline/program"
+	"github.com/llama-zen-turbo/llama-zen-turbo/avo/weight"
 )
 
 // All returns every kernel.
-func All() []kernel.Info { return kernels }
-
-// GEMM returns the GEMM kernels of a weight type with panels of cols rows, those that prefetch or those that do not, by
-// activation rows: element i computes i+1.
-func GEMM(weights string, cols int, prefetching bool) []kernel.Info {
-	var out []kernel.Info
-	for rows := 1; ; rows++ {
-		found := false
-		for _, k := range kernels {
-			if k.Op == kernel.GEMM && k.Type == weights && k.Cols == cols && k.Rows == rows && (k.Ahead > 0) == prefetching {
-				out, found = append(out, k), true
-			}
-		}
-		if !found {
-			return out
+func All() []kernel.Info {
+	var all []kernel.Info
+	for _, programs := range [][]kernel.Program{gemm.Programs(), roofline.Programs()} {
+		for _, p := range programs {
+			all = append(all, p.Info)
 		}
 	}
+	return all
 }
 
-// One returns the only kernel of an op for a weight type.
-func One(op kernel.Op, weights string) kernel.Info {
-	for _, k := range kernels {
-		if k.Op == op && k.Type == weights {
-			return k
+// Type is a weight type and the kernels that multiply by it.
+type Type struct {
+	*weight.Spec
+	GEMM  []kernel.Info // by activation rows: element i computes i+1
+	Ahead []kernel.Info // the same, prefetching weights
+}
+
+// Types returns every weight type that has kernels.
+func Types() []Type {
+	var types []Type
+	all := All()
+	for _, s := range weight.Specs() {
+		t := Type{Spec: s}
+		for _, k := range all {
+			switch {
+			case k.Op != kernel.GEMM || k.Type != s.Name:
+			case k.Ahead > 0:
+				t.Ahead = append(t.Ahead, k)
+			default:
+				t.GEMM = append(t.GEMM, k)
+			}
+		}
+		if t.GEMM != nil {
+			types = append(types, t)
 		}
 	}
-	panic("catalog: no " + string(op) + " kernel for " + weights)
+	return types
+}
+
+// WorkBytes returns the size of the work space that each of the type's kernels can do with.
+func (t Type) WorkBytes() int {
+	n := 0
+	for rows := range t.GEMM {
+		n = max(n, gemm.WorkBytes(t.Spec, rows+1))
+	}
+	return n
+}
+
+// InRegisters reports whether the kernels keep no float sums in work space, so that dst alone links the parts of a split k.
+func (t Type) InRegisters() bool { return t.WorkBytes() == 0 }
+
+// Enum returns the type's name in ggml's enum, without its prefix.
+func (t Type) Enum() string { return strings.ToUpper(t.Name) }
+
+// Group returns the layout of activations that the kernels read, by the fullest format that it holds.
+func (t Type) Group() activation.Format {
+	if t.Act == activation.Q8_K {
+		return activation.Q8_K
+	}
+	return activation.Q8_1
+}
+
+// Quantizers returns the kernels that quantize activations.
+func Quantizers() []kernel.Info {
+	return slices.DeleteFunc(All(), func(k kernel.Info) bool { return k.Op != kernel.Quantize })
 }

@@ -113,7 +113,10 @@ const perplexity = "perplexity ratio" // a quantity
 // byType holds the criteria of every weight type that the tuned build has code of its own for. A model without any weight of
 // these types runs on stock's own code, compiled alike: sameBits.
 var byType = map[gguf.Type][]criterion{
-	gguf.Q8_0: roundedActivations,
+	gguf.Q4_0: roundedActivations, gguf.Q4_1: roundedActivations, gguf.Q5_0: roundedActivations, gguf.Q5_1: roundedActivations,
+	gguf.Q8_0: roundedActivations, gguf.IQ4_NL: roundedActivations, gguf.MXFP4: roundedActivations, gguf.NVFP4: roundedActivations,
+	gguf.Q2_K: roundedActivations, gguf.Q3_K: roundedActivations, gguf.Q4_K: roundedActivations, gguf.Q5_K: roundedActivations,
+	gguf.Q6_K: roundedActivations, gguf.IQ4_XS: roundedActivations, gguf.TQ2_0: roundedActivations,
 }
 
 // roundedActivations is for weights that meet activations of 8 bits in stock and in our kernels, with the same rounding and
@@ -276,6 +279,21 @@ var (
 		"a prompt's graph and a token's have one each"}
 	graphMisses = Gate{"unsupported tests", "", report.AtMost, 0,
 		"what we claim does not run on stock's path in a model's graph"}
+)
+
+// Bounds on the sweep of shapes.
+var (
+	sweepSlower = Gate{"shapes slower than stock", "", report.AtMost, 0,
+		"nobody is to be worse off than with stock, whatever the shape; one that is slower by chance is not so four times, with the whole interval three times"}
+	sweepNMSE = Gate{"NMSE of results", "", report.AtMost, 1e-11,
+		"of the worst shape: activations are rounded as stock does it and only the order of sums differs, which makes 4e-13 in rows of 16384; one block with the scale of its neighbour makes 1e-7 in the largest matrix"}
+	sweepPacked = Gate{"shapes measured", "", report.AtLeast, 150,
+		"of 200 drawn from the types that can be packed; a sweep that leaves many to stock's path proves little"}
+	sweepStockBits = Gate{"shapes with other results than in the stock build", "", report.AtMost, 0,
+		"what ours are compared with is stock's own code, untouched"}
+	sweepStockSpeed = Gate{"speed over the stock build", "times", report.AtLeast, 0.95,
+		"the same code on the same cached data: what ours are compared with must not be slower than stock is; a median over shapes moves by 1 to 2 % from process to process"}
+	sweepRatio = Gate{Quantity: "speed of shapes over stock", Unit: "times"}
 )
 
 // The speed and memory bounds are what a throwaway integration of the kernels reached on two cores of a Zen 4 with the 1B

@@ -1,59 +1,45 @@
 package program
 
 import (
-	"slices"
-
 	. "github.com/mmcloughlin/avo/build"
 	. "github.com/mmcloughlin/avo/operand"
 	"github.com/mmcloughlin/avo/reg"
 	"github.com/mmcloughlin/avo/x86"
 
-	"github.com/llama-zen-turbo/llama-zen-turbo/avo/gemm"
 	"github.com/llama-zen-turbo/llama-zen-turbo/avo/kernel"
 )
 
-// quantizeQ80 emits the quantizer of activations in blocks of 32. It writes one row of a group; the caller calls it for each row.
-func quantizeQ80() kernel.Program {
+// quantizeQ81 emits the quantizer of activations in blocks of 32: Q8_1, of which Q8_0 is a part. It writes one row of a group; the
+// caller calls it for each row.
+func quantizeQ81() kernel.Program {
 	return kernel.Program{
 		Info: kernel.Info{
-			Name: "zt_quantize_q8_0_" + isa, Op: kernel.Quantize, Type: "Q8_0",
-			Oracle: "ggml's quantize_row_q8_0 on x86: the same order of maxima, division, rounding to nearest even and FP16 scale",
+			Name: "zt_quantize_q8_1_" + isa, Op: kernel.Quantize, Type: "Q8_1",
+			Oracle: "activation.Quantize, which is ggml's quantize_row_q8_1, and but for the sum quantize_row_q8_0, on x86",
 			Doc:    "quantizes one row of activations into its place in a group.",
 			Args: []kernel.Arg{
 				{Name: "x", Go: "*float32", Doc: "the row"},
 				{Name: "quants", Go: "*byte", Out: true, Doc: "where the row's 32 int8 of the first block go"},
 				{Name: "delta", Go: "*byte", Out: true, Doc: "where its float32 scale goes: the FP16 scale, widened"},
 				{Name: "corr", Go: "*byte", Out: true, Doc: "where its int32 -128*sum(quants) goes"},
+				{Name: "sum", Go: "*byte", Out: true,
+					Doc: "where its float32 s goes: the sum of quants times the scale before that was rounded to FP16, rounded to FP16 and widened"},
 				{Name: "blocks", Go: "int64", Doc: "blocks of 32, at least 1"},
 				{Name: "stride", Go: "int64", Doc: "bytes from a block of the group to the next"},
 			},
 		},
-		Emit: func(c *Context) { emitQuantize32(c, false) },
+		Emit: emitQuantize32,
 	}
 }
 
-// quantizeQ81 emits the same with Q8_1's sums.
-func quantizeQ81() kernel.Program {
-	p := quantizeQ80()
-	p.Name, p.Type = "zt_quantize_q8_1_"+isa, "Q8_1"
-	p.Oracle = "activation.Quantize, which is ggml's quantize_row_q8_1 on x86"
-	p.Args = slices.Insert(p.Args, 4, kernel.Arg{Name: "sum", Go: "*byte", Out: true,
-		Doc: "where its float32 s goes: the sum of quants times the scale before that was rounded to FP16, rounded to FP16 and widened"})
-	p.Emit = func(c *Context) { emitQuantize32(c, true) }
-	return p
-}
-
-func emitQuantize32(c *Context, sums bool) {
+func emitQuantize32(c *Context) {
 	x := c.Load(c.Param("x"), c.GP64())
 	quants := c.Load(c.Param("quants"), c.GP64())
 	delta := c.Load(c.Param("delta"), c.GP64())
 	corr := c.Load(c.Param("corr"), c.GP64())
 	blocks := c.Load(c.Param("blocks"), c.GP64())
 	stride := c.Load(c.Param("stride"), c.GP64())
-	var s reg.Register
-	if sums {
-		s = c.Load(c.Param("sum"), c.GP64())
-	}
+	s := c.Load(c.Param("sum"), c.GP64())
 
 	bits := c.GP32()
 	abs := c.YMM()
@@ -89,12 +75,8 @@ func emitQuantize32(c *Context, sums bool) {
 	c.VMAXSS(high.AsX(), m.AsX(), m.AsX())
 
 	c.Comment("d = max/127, kept as FP16 would keep it; 1/d = 127/max, or 0 where the block is all zero.")
-	d := c.XMM()
-	c.VDIVSS(limit, m.AsX(), d)
-	unrounded := d
-	if sums {
-		d = c.XMM()
-	}
+	unrounded, d := c.XMM(), c.XMM()
+	c.VDIVSS(limit, m.AsX(), unrounded)
 	c.VCVTPS2PH(U8(0), unrounded, d)
 	c.VCVTPH2PS(d, d)
 	c.VMOVSS(d, Mem{Base: delta})
@@ -111,16 +93,12 @@ func emitQuantize32(c *Context, sums bool) {
 		v := c.ZMM()
 		c.VMULPS(Mem{Base: x, Disp: 64 * i}, scale, v)
 		c.VCVTPS2DQ(v, v)
-		switch {
-		case sums && i == 0:
+		if i == 0 {
 			integers = c.ZMM()
 			c.VMOVDQA64(v, integers)
-		case sums:
-			c.VPADDD(v, integers, integers)
-		}
-		if i == 0 {
 			c.VPMOVSDB(v, q.AsX())
 		} else {
+			c.VPADDD(v, integers, integers)
 			upper := c.XMM()
 			c.VPMOVSDB(v, upper)
 			c.VINSERTI128(U8(1), upper, q, q)
@@ -135,21 +113,19 @@ func emitQuantize32(c *Context, sums bool) {
 	half := sumLanes(c, sum)
 	c.VPSUBD(half, zero.AsX(), half)
 	c.VMOVD(half, Mem{Base: corr})
-	if sums {
-		c.Comment("s = d*sum, kept as FP16 would keep it")
-		upper := c.YMM()
-		c.VEXTRACTI64X4(U8(1), integers, upper)
-		c.VPADDD(upper, integers.AsY(), upper)
-		total := sumLanes(c, upper)
-		c.VCVTDQ2PS(total, total)
-		c.VMULSS(total, unrounded, total)
-		c.VCVTPS2PH(U8(0), total, total)
-		c.VCVTPH2PS(total, total)
-		c.VMOVSS(total, Mem{Base: s})
-		c.ADDQ(stride, s)
-	}
+	c.Comment("s = d*sum, kept as FP16 would keep it")
+	upper := c.YMM()
+	c.VEXTRACTI64X4(U8(1), integers, upper)
+	c.VPADDD(upper, integers.AsY(), upper)
+	total := sumLanes(c, upper)
+	c.VCVTDQ2PS(total, total)
+	c.VMULSS(total, unrounded, total)
+	c.VCVTPS2PH(U8(0), total, total)
+	c.VCVTPH2PS(total, total)
+	c.VMOVSS(total, Mem{Base: s})
+	c.ADDQ(stride, s)
 
-	c.ADDQ(U8(4*gemm.BlockSize), x)
+	c.ADDQ(U8(4*32), x)
 	c.ADDQ(stride, quants)
 	c.ADDQ(stride, delta)
 	c.ADDQ(stride, corr)

@@ -69,7 +69,7 @@ static void take_from_pool(page_block & block) {
     // touched and then is a bus error. Asked for all pages at once the kernel says so in time; before Linux 5.14 it cannot be
     // asked (EINVAL).
     std::atomic<bool> refused{ false };
-    parallel_for(block.size / huge, 16, [&](int64_t begin, int64_t end) {
+    parallel_for(0, block.size / huge, 16, [&](int64_t begin, int64_t end) {
         if (madvise((char *) map + begin * huge, (end - begin) * huge, MADV_POPULATE_WRITE) != 0 && errno != EINVAL) {
             refused = true;
         }

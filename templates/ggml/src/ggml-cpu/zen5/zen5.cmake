@@ -3,12 +3,18 @@
 list(APPEND GGML_CPU_SOURCES
     ggml-cpu/zen5/zen5.cpp
     ggml-cpu/zen5/zen5.h
+    ggml-cpu/zen5/activations.cpp
+    ggml-cpu/zen5/activations.h
+    ggml-cpu/zen5/matmul.cpp
+    ggml-cpu/zen5/matmul.h
     ggml-cpu/zen5/pack.cpp
     ggml-cpu/zen5/pack.h
     ggml-cpu/zen5/pages.cpp
     ggml-cpu/zen5/pages.h
     ggml-cpu/zen5/switches.cpp
     ggml-cpu/zen5/switches.h
+    ggml-cpu/zen5/types.cpp
+    ggml-cpu/zen5/types.h
     ggml-cpu/zen5/kernels.h
     ggml-cpu/zen5/gemm.S
     ggml-cpu/zen5/guard.c)

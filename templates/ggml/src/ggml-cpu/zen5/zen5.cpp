@@ -4,9 +4,11 @@
 #include "zen5.h"
 
 #include "kernels.h"
+#include "matmul.h"
 #include "pack.h"
 #include "pages.h"
 #include "switches.h"
+#include "types.h"
 
 #include "ggml-backend-impl.h"
 #include "ggml-cpu-impl.h"
@@ -19,231 +21,93 @@
 #include <cerrno>
 #include <cinttypes>
 #include <cstring>
+#include <functional>
 
 extern "C" const char zt_guard_passed[];  // defined in guard.c; referring to it links the guard in
 
 namespace ggml::cpu::zen5 {
 
-// Splits n activation rows into groups of at most tile_rows: all but the last two are full, the last two as equal as they can
-// be. A group is computed by one kernel call per panel.
-struct row_groups {
-    int64_t n;
-    int64_t full;  // leading groups of tile_rows
-    int64_t rest;  // rows after them, fewer than 2*tile_rows
-
-    explicit row_groups(int64_t n) :
-        n(n),
-        full(n >= 2 * tile_rows ? n / tile_rows - 1 : 0),
-        rest(n - full * tile_rows) {}
-
-    int64_t count() const { return full + (rest > tile_rows ? 2 : 1); }
-
-    int64_t start(int64_t g) const {
-        return g <= full ? g * tile_rows : full * tile_rows + (rest + 1) / 2;
-    }
-
-    int height(int64_t g) const {
-        if (g < full) {
-            return tile_rows;
-        }
-        if (rest <= tile_rows) {
-            return (int) rest;
-        }
-        return (int) (g == full ? (rest + 1) / 2 : rest / 2);
-    }
-
-    // the group that row i is in
-    int64_t of(int64_t i) const {
-        if (i < full * tile_rows) {
-            return i / tile_rows;
-        }
-        return full + (rest > tile_rows && i >= start(full + 1) ? 1 : 0);
-    }
-};
-
-// MUL_MAT of packed Q8_0 weights with F32 activations.
-class matmul {
-    ggml_compute_params * params;
-
-    const ggml_tensor * src1;
-    ggml_tensor *       dst;
-
-    const uint8_t * weights;
-    uint8_t *       activations;  // quantized, group after group
-
-    int64_t    cols;    // weight rows, columns of the result
-    int64_t    blocks;  // along k
-    row_groups groups;
-
-    const gemm_kernel * kernels;  // by activation rows
-
-  public:
-    matmul(ggml_compute_params * params, ggml_tensor * op) :
-        params(params),
-        src1(op->src[1]),
-        dst(op),
-        weights((const uint8_t *) op->src[0]->data),
-        activations((uint8_t *) params->wdata),
-        cols(op->src[0]->ne[1]),
-        blocks(op->src[0]->ne[0] / block_size),
-        groups(ggml_nrows(op->src[1])),
-        kernels(get_switches().ahead && groups.n <= 2 * tile_rows ? gemm_q8_0_ahead : gemm_q8_0) {}
-
-    static size_t work_size(const ggml_tensor * op) {
-        return ggml_nrows(op->src[1]) * (op->src[1]->ne[0] / block_size) * row_block_bytes;
-    }
-
-    void run() {
-        if (groups.n == 0) {
-            return;
-        }
-        quantize();
-        if (params->ith == 0) {
-            ggml_threadpool_chunk_set(params->threadpool, params->nth);
-        }
-        ggml_barrier(params->threadpool);
-
-        const int64_t panels = (cols + tile_cols - 1) / tile_cols;
-        if (groups.n == 1) {
-            // bound by memory: one contiguous stream per thread
-            const int64_t ith = params->ith;
-            const int64_t nth = params->nth;
-            multiply(panels * ith / nth, panels * (ith + 1) / nth);
-            return;
-        }
-        // bound by arithmetic: chunks small enough to share out evenly, and to stay in half of L2 while all rows pass
-        const int64_t shared  = panels / (params->nth * 8);
-        const int64_t cached  = l2_bytes / 2 / (blocks * panel_block_bytes);
-        const int64_t chunk   = std::max<int64_t>(1, std::min(shared, cached));
-        const int64_t nchunks = (panels + chunk - 1) / chunk;
-        for (int64_t c = params->ith; c < nchunks; c = ggml_threadpool_chunk_add(params->threadpool, 1)) {
-            multiply(c * chunk, std::min(panels, (c + 1) * chunk));
-        }
-    }
-
-  private:
-    // All threads quantize: whole rows if there are enough of them, else parts of rows.
-    void quantize() const {
-        const int64_t parts = groups.n >= params->nth ? 1 : std::min<int64_t>(params->nth, blocks);
-        for (int64_t unit = params->ith; unit < groups.n * parts; unit += params->nth) {
-            const int64_t row    = unit / parts;
-            const int64_t part   = unit % parts;
-            const int64_t first  = blocks * part / parts;
-            const int64_t last   = blocks * (part + 1) / parts;
-            const int64_t g      = groups.of(row);
-            const int     height = groups.height(g);
-            const int     r      = (int) (row - groups.start(g));
-            const int64_t stride = height * row_block_bytes;
-            uint8_t *     out    = activations + groups.start(g) * blocks * row_block_bytes + first * stride;
-            quantize_q8_0(source_row(row) + first * block_size,
-                          out + r * block_size,
-                          out + height * block_size + r * 4,
-                          out + height * (block_size + 4) + r * 4, last - first, stride);
-        }
-    }
-
-    const float * source_row(int64_t row) const {
-        const int64_t i1 = row % src1->ne[1];
-        const int64_t i2 = row / src1->ne[1] % src1->ne[2];
-        const int64_t i3 = row / (src1->ne[1] * src1->ne[2]);
-        return (const float *) ((const char *) src1->data + i1 * src1->nb[1] + i2 * src1->nb[2] + i3 * src1->nb[3]);
-    }
-
-    // Computes the result's columns of panels first..last-1, for all rows.
-    void multiply(int64_t first, int64_t last) const {
-        const size_t  panel_bytes = blocks * panel_block_bytes;
-        const int64_t stride      = dst->nb[1];
-
-        // a panel too large for L2 is taken in parts along k: the sums wait in dst
-        const int64_t part = std::max<int64_t>(1, std::min<int64_t>(blocks, l2_bytes / 2 / panel_block_bytes));
-        for (int64_t b = 0; b < blocks; b += part) {
-            const int64_t n = std::min(part, blocks - b);
-            for (int64_t g = 0; g < groups.count(); g++) {
-                const int64_t   row    = groups.start(g);
-                const int       height = groups.height(g);
-                const uint8_t * a      = activations + (row * blocks + b * height) * row_block_bytes;
-                float *         out    = (float *) ((char *) dst->data + row * stride);
-                for (int64_t p = first; p < last; p++) {
-                    const int64_t  col  = p * tile_cols;
-                    const uint64_t mask = cols - col >= tile_cols ? ~0ULL >> (64 - tile_cols) : (1ULL << (cols - col)) - 1;
-                    kernels[height - 1](out + col, stride, a, weights + p * panel_bytes + b * panel_block_bytes, n, mask, b > 0);
-                }
-            }
-        }
-    }
-};
-
-static void get_rows(const ggml_compute_params * params, ggml_tensor * op) {
-    const ggml_tensor * src  = op->src[0];
-    const ggml_tensor * rows = op->src[1];
-
-    const int64_t n = ggml_nelements(rows);
-    for (int64_t i = params->ith; i < n; i += params->nth) {
-        const int64_t i0  = i % rows->ne[0];
-        const int64_t i1  = i / rows->ne[0] % rows->ne[1];
-        const int64_t i2  = i / (rows->ne[0] * rows->ne[1]);
-        const int32_t row = *(const int32_t *) ((const char *) rows->data + i0 * rows->nb[0] + i1 * rows->nb[1] + i2 * rows->nb[2]);
-        GGML_ASSERT(row >= 0 && row < src->ne[1]);
-        dequantize_q8_0(src->data, (float *) ((char *) op->data + i0 * op->nb[1] + i1 * op->nb[2] + i2 * op->nb[3]), src->ne[0], row);
-    }
+// The type of a tensor's weights if it can be packed, else nullptr. A matrix of fewer rows than half a panel would be mostly padding.
+static const weight_type * packable(const ggml_tensor * t) {
+    return t->ne[3] == 1 && t->ne[1] >= tile_cols / 2 && t->view_src == nullptr ? find_type(t->type) : nullptr;
 }
 
 class traits : public ggml::cpu::tensor_traits {
     bool work_size(int n_threads, const ggml_tensor * op, size_t & size) override {
-        size = op->op == GGML_OP_MUL_MAT ? matmul::work_size(op) : 0;
+        size = zen5::work_size(*packable(op->src[0]), op, n_threads);
         return true;
-
-        GGML_UNUSED(n_threads);
     }
 
     bool compute_forward(ggml_compute_params * params, ggml_tensor * op) override {
+        const weight_type & type = *packable(op->src[0]);
         switch (op->op) {
             case GGML_OP_MUL_MAT:
-                matmul(params, op).run();
+                mul_mat(type, params, op);
+                return true;
+            case GGML_OP_MUL_MAT_ID:
+                mul_mat_id(type, params, op);
                 return true;
             case GGML_OP_GET_ROWS:
-                get_rows(params, op);
+                get_rows(type, params, op);
                 return true;
             default:
                 return false;
         }
     }
 };
-
-// Whether a tensor can be packed. A matrix of fewer rows than half a panel would be mostly padding.
-static bool packable(const ggml_tensor * t) {
-    return t->type == GGML_TYPE_Q8_0 && t->ne[2] == 1 && t->ne[3] == 1 && t->ne[1] >= tile_cols / 2 && t->view_src == nullptr;
-}
 
 static bool in_zen5_buffer(const ggml_tensor * t) {
     return t != nullptr && t->buffer != nullptr && t->buffer->buft == ggml_backend_cpu_zen5_buffer_type();
 }
 
+static bool multiplies_or_reads(const ggml_tensor * op) {
+    return op->op == GGML_OP_MUL_MAT || op->op == GGML_OP_MUL_MAT_ID || op->op == GGML_OP_GET_ROWS;
+}
+
 class buffer_type : public ggml::cpu::extra_buffer_type {
     bool supports_op(ggml_backend_dev_t dev, const ggml_tensor * op) override {
         GGML_UNUSED(dev);
-        const ggml_tensor * src0 = op->src[0];
-        const ggml_tensor * src1 = op->src[1];
-        if (!in_zen5_buffer(src0) || !packable(src0) || src1 == nullptr ||
-            (src1->buffer != nullptr && !ggml_backend_buft_is_host(src1->buffer->buft))) {
+        if (!in_zen5_buffer(op->src[0])) {
             return false;
         }
+        const char * reason = refusal(op);
+        if (reason != nullptr && multiplies_or_reads(op)) {
+            note("%s: %s of %s stays on stock's path: %s", op->src[0]->name, ggml_op_name(op->op), ggml_type_name(op->src[0]->type), reason);
+        }
+        return reason == nullptr;
+    }
+
+    // Why an operation on packed weights cannot be done here, or nullptr.
+    static const char * refusal(const ggml_tensor * op) {
+        const ggml_tensor * src0 = op->src[0];
+        const ggml_tensor * src1 = op->src[1];
+        if (find_type(src0->type) == nullptr) {
+            return "no kernel for the type";
+        }
+        if (packable(src0) == nullptr) {
+            return "no kernel for the shape";
+        }
+        if (src1 == nullptr || (src1->buffer != nullptr && !ggml_backend_buft_is_host(src1->buffer->buft))) {
+            return "activations in another device's memory";
+        }
+        const bool floats = src1->type == GGML_TYPE_F32 && src1->nb[0] == sizeof(float) && op->type == GGML_TYPE_F32;
         switch (op->op) {
             case GGML_OP_MUL_MAT:
-                return src1->type == GGML_TYPE_F32 && src1->nb[0] == sizeof(float) && op->type == GGML_TYPE_F32;
+                return !floats ? "activations are not F32" : src0->ne[2] != 1 ? "a batch of matrices" : nullptr;
+            case GGML_OP_MUL_MAT_ID:
+                return floats ? nullptr : "activations are not F32";
             case GGML_OP_GET_ROWS:
-                return src1->type == GGML_TYPE_I32 && op->type == GGML_TYPE_F32;
+                return src1->type != GGML_TYPE_I32 || op->type != GGML_TYPE_F32 ? "rows are not wanted as F32" :
+                       src0->ne[2] != 1                                          ? "a batch of matrices" :
+                                                                                   nullptr;
             default:
-                return false;
+                return "no kernel for the operation";
         }
     }
 
     ggml::cpu::tensor_traits * get_tensor_traits(const ggml_tensor * op) override {
-        static traits q8_0;
-        if ((op->op == GGML_OP_MUL_MAT || op->op == GGML_OP_GET_ROWS) && in_zen5_buffer(op->src[0])) {
-            return &q8_0;
-        }
-        return nullptr;
+        static traits packed;
+        return multiplies_or_reads(op) && in_zen5_buffer(op->src[0]) ? &packed : nullptr;
     }
 };
 
@@ -265,14 +129,42 @@ static void check_rows(const ggml_tensor * tensor, size_t offset, size_t size) {
     }
 }
 
+// Calls f(matrix, first, n, bytes before them) for the rows of a part of a tensor, in parallel: rows first .. first+n-1 of one of its matrices,
+// none of which shares a panel with another call's.
+static void each_panel(const ggml_tensor * tensor, size_t offset, size_t size,
+                       const std::function<void(int64_t matrix, int64_t first, int64_t n, size_t before)> & f) {
+    const int64_t rows   = tensor->ne[1];
+    const int64_t panels = (rows + tile_cols - 1) / tile_cols;
+    const int64_t begin  = offset / tensor->nb[1];
+    const int64_t end    = begin + size / tensor->nb[1];
+    auto          panel  = [&](int64_t row) { return row / rows * panels + row % rows / tile_cols; };
+    if (begin == end) {
+        return;
+    }
+    parallel_for(panel(begin), panel(end - 1) + 1, 1, [&](int64_t from, int64_t to) {
+        for (int64_t p = from; p < to; p++) {
+            const int64_t base  = p / panels * rows;  // the matrix' first row
+            const int64_t first = std::max(begin, base + p % panels * tile_cols);
+            const int64_t last  = std::min({ end, base + rows, base + (p % panels + 1) * tile_cols });
+            f(p / panels, first - base, last - first, (first - begin) * tensor->nb[1]);
+        }
+    });
+}
+
+// Where matrix i of a packed tensor starts.
+static uint8_t * matrix(const ggml_tensor * tensor, const weight_type & type, int64_t i) {
+    return (uint8_t *) tensor->data + i * packed_size(type, tensor->ne[1], tensor->ne[0]);
+}
+
 static void set_tensor(ggml_backend_buffer_t buffer, ggml_tensor * tensor, const void * data, size_t offset, size_t size) {
     check_rows(tensor, offset, size);
-    const int64_t first = offset / tensor->nb[1];
-    parallel_for(size / tensor->nb[1], tile_cols, [&](int64_t begin, int64_t end) {
-        pack_q8_0(tensor->data, (const char *) data + begin * tensor->nb[1], tensor->ne[1], tensor->ne[0], first + begin, end - begin);
+    const weight_type & type = *packable(tensor);
+    each_panel(tensor, offset, size, [&](int64_t i, int64_t first, int64_t n, size_t before) {
+        pack_rows(type, matrix(tensor, type, i), (const char *) data + before, tensor->ne[1], tensor->ne[0], first, n);
     });
     if (offset + size == ggml_nbytes(tensor)) {
-        note("%s: packed %s %" PRId64 " x %" PRId64, tensor->name, ggml_type_name(tensor->type), tensor->ne[1], tensor->ne[0]);
+        note("%s: packed %s %" PRId64 " x %" PRId64 " x %" PRId64, tensor->name, ggml_type_name(tensor->type), tensor->ne[2], tensor->ne[1],
+             tensor->ne[0]);
     }
 
     GGML_UNUSED(buffer);
@@ -280,9 +172,9 @@ static void set_tensor(ggml_backend_buffer_t buffer, ggml_tensor * tensor, const
 
 static void get_tensor(ggml_backend_buffer_t buffer, const ggml_tensor * tensor, void * data, size_t offset, size_t size) {
     check_rows(tensor, offset, size);
-    const int64_t first = offset / tensor->nb[1];
-    parallel_for(size / tensor->nb[1], tile_cols, [&](int64_t begin, int64_t end) {
-        unpack_q8_0(tensor->data, (char *) data + begin * tensor->nb[1], tensor->ne[0], first + begin, end - begin);
+    const weight_type & type = *packable(tensor);
+    each_panel(tensor, offset, size, [&](int64_t i, int64_t first, int64_t n, size_t before) {
+        unpack_rows(type, matrix(tensor, type, i), (char *) data + before, tensor->ne[0], first, n);
     });
 
     GGML_UNUSED(buffer);
@@ -333,7 +225,8 @@ static size_t get_alignment(ggml_backend_buffer_type_t buft) {
 }
 
 static size_t get_alloc_size(ggml_backend_buffer_type_t buft, const ggml_tensor * tensor) {
-    return packable(tensor) ? packed_size_q8_0(tensor->ne[1], tensor->ne[0]) : ggml_nbytes(tensor);
+    const weight_type * type = packable(tensor);
+    return type != nullptr ? tensor->ne[2] * packed_size(*type, tensor->ne[1], tensor->ne[0]) : ggml_nbytes(tensor);
 
     GGML_UNUSED(buft);
 }

@@ -3,11 +3,19 @@
 package gemm
 
 // entries holds the ABI0 entry address of each kernel; entries_amd64.s fills it in.
-var entries [182]uintptr
+var entries [208]uintptr
 
 // Entries returns the ABI0 entry address of each kernel of this package by name.
 func Entries() map[string]uintptr {
 	return map[string]uintptr{
+		"zt_expand_iq1_m_avx512vnni":           entries[199],
+		"zt_expand_iq1_s_avx512vnni":           entries[198],
+		"zt_expand_iq2_s_avx512vnni":           entries[202],
+		"zt_expand_iq2_xs_avx512vnni":          entries[201],
+		"zt_expand_iq2_xxs_avx512vnni":         entries[200],
+		"zt_expand_iq3_s_avx512vnni":           entries[204],
+		"zt_expand_iq3_xxs_avx512vnni":         entries[203],
+		"zt_expand_tq1_0_avx512vnni":           entries[205],
 		"zt_gemm_iq4_nl_1x32_avx512vnni":       entries[60],
 		"zt_gemm_iq4_nl_1x32_avx512vnni_ahead": entries[61],
 		"zt_gemm_iq4_nl_2x32_avx512vnni":       entries[62],
@@ -188,7 +196,25 @@ func Entries() map[string]uintptr {
 		"zt_gemm_tq2_0_5x32_avx512vnni_ahead":  entries[177],
 		"zt_gemm_tq2_0_6x32_avx512vnni":        entries[178],
 		"zt_gemm_tq2_0_6x32_avx512vnni_ahead":  entries[179],
-		"zt_quantize_q8_1_avx512vnni":          entries[180],
-		"zt_quantize_q8_k_avx512vnni":          entries[181],
+		"zt_gemm_x8_16_1x32_avx512vnni":        entries[180],
+		"zt_gemm_x8_16_2x32_avx512vnni":        entries[181],
+		"zt_gemm_x8_16_3x32_avx512vnni":        entries[182],
+		"zt_gemm_x8_16_4x32_avx512vnni":        entries[183],
+		"zt_gemm_x8_16_5x32_avx512vnni":        entries[184],
+		"zt_gemm_x8_16_6x32_avx512vnni":        entries[185],
+		"zt_gemm_x8_256_1x32_avx512vnni":       entries[192],
+		"zt_gemm_x8_256_2x32_avx512vnni":       entries[193],
+		"zt_gemm_x8_256_3x32_avx512vnni":       entries[194],
+		"zt_gemm_x8_256_4x32_avx512vnni":       entries[195],
+		"zt_gemm_x8_256_5x32_avx512vnni":       entries[196],
+		"zt_gemm_x8_256_6x32_avx512vnni":       entries[197],
+		"zt_gemm_x8_32_1x32_avx512vnni":        entries[186],
+		"zt_gemm_x8_32_2x32_avx512vnni":        entries[187],
+		"zt_gemm_x8_32_3x32_avx512vnni":        entries[188],
+		"zt_gemm_x8_32_4x32_avx512vnni":        entries[189],
+		"zt_gemm_x8_32_5x32_avx512vnni":        entries[190],
+		"zt_gemm_x8_32_6x32_avx512vnni":        entries[191],
+		"zt_quantize_q8_1_avx512vnni":          entries[206],
+		"zt_quantize_q8_k_avx512vnni":          entries[207],
 	}
 }

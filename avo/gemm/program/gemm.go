@@ -40,6 +40,7 @@ func Programs() []kernel.Program {
 				typed{s, rows, max(1, aheadBytes/s.PanelBytes())}.program())
 		}
 	}
+	programs = append(programs, expanding()...)
 	return append(programs, quantizeQ81(), quantizeQ8K())
 }
 
@@ -271,6 +272,8 @@ func (e *emitter) scale(role weight.Role, i, v int, to reg.VecVirtual) {
 	switch format {
 	case weight.FP16:
 		e.VCVTPH2PS(m, to)
+	case weight.F32:
+		e.VMOVUPS(m, to)
 	case weight.E8M0:
 		// (x-1)<<23 is the float, but for 0 and 1, whose floats are denormal: (x+1)<<21, which is the less one for all others.
 		e.VPMOVZXBD(m, to)

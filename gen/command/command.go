@@ -112,14 +112,20 @@ func Generate(ctx context.Context, r Run) error {
 	})
 }
 
-// Model writes the synthetic model that ZT_SHAPE and ZT_TYPE name, 1b and q8_0 if they are unset.
+// Model writes the synthetic model that ZT_SHAPE and ZT_TYPE name, 1b and q8_0 if they are unset, or with lora for a type an adapter for
+// models of the shape.
 func Model(ctx context.Context, r Run) error {
+	shape, weights := or(os.Getenv("ZT_SHAPE"), "1b"), or(os.Getenv("ZT_TYPE"), "q8_0")
 	return r.locked(func() error {
+		if weights == "lora" {
+			_, err := model.MakeAdapter(ctx, r.Log, r.Workspace, shape)
+			return err
+		}
 		src, err := r.checkout(ctx)
 		if err != nil {
 			return err
 		}
-		_, err = model.Make(ctx, r.Log, r.Workspace, src, or(os.Getenv("ZT_SHAPE"), "1b"), or(os.Getenv("ZT_TYPE"), "q8_0"))
+		_, err = model.Make(ctx, r.Log, r.Workspace, src, shape, weights)
 		return err
 	})
 }

@@ -3,6 +3,7 @@ package model
 import (
 	"fmt"
 	"hash/fnv"
+	"slices"
 	"strings"
 
 	"github.com/llama-zen-turbo/llama-zen-turbo/avo/weight"
@@ -80,11 +81,14 @@ func ParseMix(name string) (Mix, error) {
 
 func (m Mix) String() string { return m.Name }
 
-// typeOf returns the type of a tensor in a model of a shape. Rows of one dimension and routers are F32, as llama-quantize leaves them.
+// kept are the matrices that llama-quantize leaves in F32.
+var kept = []string{"ffn_gate_inp", "position_embd", "token_types"}
+
+// typeOf returns the type of a tensor in a model of a shape.
 func (m Mix) typeOf(t tensor, s Shape) gguf.Type {
 	layer, part, inLayer := t.part()
 	switch {
-	case t.dims == 1 || part == "ffn_gate_inp":
+	case t.dims == 1 || slices.Contains(kept, part):
 		return gguf.F32
 	case inLayer:
 		if typ, ok := m.more[part]; ok && moreBits(layer, s.Layers) {

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/llama-zen-turbo/llama-zen-turbo/gen/gguf"
@@ -70,15 +71,10 @@ func Write(ctx context.Context, s *progress.Step, shape Shape, vocabulary string
 		recipe += fmt.Sprintf(", codes %016x", codes)
 		description = "Random codes in the shape of a real model, for measuring speed and comparing programs. It has learnt nothing, and nothing was quantized."
 	}
-	if kept, err := holds(path, recipe, s); err != nil || kept {
-		return err
-	}
-
 	metadata := append([]gguf.KV{
-		{Key: "general.architecture", Value: "llama"},
+		{Key: "general.architecture", Value: shape.architecture()},
 		{Key: "general.name", Value: "synthetic " + shape.Name},
 		{Key: "general.description", Value: description},
-		{Key: recipeKey, Value: recipe},
 		{Key: "general.file_type", Value: m.fileType},
 		{Key: "general.quantization_version", Value: uint32(2)},
 	}, shape.metadata(len(tokens))...)
@@ -87,15 +83,19 @@ func Write(ctx context.Context, s *progress.Step, shape Shape, vocabulary string
 			metadata = append(metadata, kv)
 		}
 	}
-	var parameters int64
-	for _, t := range tensors {
-		parameters += t.cols * t.rows
+	return save(ctx, s, path, recipe, metadata, sources)
+}
+
+// save writes the tensors of a recipe to path, unless they are there already.
+func save(ctx context.Context, s *progress.Step, path, recipe string, metadata []gguf.KV, sources []gguf.Source) error {
+	if kept, err := holds(path, recipe, s); err != nil || kept {
+		return err
 	}
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return err
 	}
 	const mib = 1 << 20
-	err = gguf.Write(ctx, path, metadata, sources, func(done, total int64) {
+	err := gguf.Write(ctx, path, slices.Insert(metadata, 1, gguf.KV{Key: recipeKey, Value: recipe}), sources, func(done, total int64) {
 		s.Count(int(done/mib), int(total/mib), "MiB of "+filepath.Base(path))
 	})
 	if err != nil {
@@ -105,7 +105,15 @@ func Write(ctx context.Context, s *progress.Step, shape Shape, vocabulary string
 	if err != nil {
 		return err
 	}
-	s.Did("wrote %s: %d million parameters, %d MiB", path, parameters/1e6, written.Size()/mib)
+	var parameters int64
+	for _, t := range sources {
+		n := int64(1)
+		for _, d := range t.Shape {
+			n *= d
+		}
+		parameters += n
+	}
+	s.Did("wrote %s: %.4g million parameters, %d MiB", path, float64(parameters)/1e6, written.Size()/mib)
 	return nil
 }
 

@@ -9,7 +9,7 @@ import (
 	"github.com/llama-zen-turbo/llama-zen-turbo/gen/gguf"
 )
 
-// Shape is the size of every layer of a model in the llama architecture.
+// Shape is the size of every layer of a model in the llama architecture, or of an encoder.
 type Shape struct {
 	Name       string
 	Vocabulary string // file below models/ in the llama.cpp tree that the tokenizer, and with it the vocabulary's size, comes from
@@ -24,6 +24,9 @@ type Shape struct {
 
 	Experts int // feed-forward networks of a layer, 0 for one without a router
 	Used    int // of which each token goes through so many
+
+	// An encoder is a BERT that embeds and ranks texts. It has Heads keys and values, of Embd elements in all, no RoPE and no experts.
+	Encoder bool
 
 	Context    int     // tokens, what general tools take as the model's limit
 	RopeBase   float32 // of the rotary embedding's frequencies
@@ -59,6 +62,11 @@ var shapes = []Shape{
 		Context: 2048, RopeBase: 10000,
 	},
 	{
+		// For llama-server's embeddings and reranking.
+		Name: "tiny-bert", Vocabulary: "ggml-vocab-bert-bge.gguf",
+		Embd: 256, Layers: 3, FF: 1024, Heads: 4, Encoder: true, Context: 512,
+	},
+	{
 		// Rows hold whole blocks of 256 weights, two of them and five, as types with such blocks want it. Values, keys and the vocabulary
 		// fill no tile of 32 rows: there are 80 and 50257.
 		Name: "tiny256", Vocabulary: "ggml-vocab-gpt-2.gguf",
@@ -91,8 +99,19 @@ func (s Shape) VocabularyIn(checkout string) string {
 	return filepath.Join(checkout, "models", s.Vocabulary)
 }
 
-// metadata returns the llama.* keys of a model of this shape.
+// architecture is what llama.cpp calls a model of this shape.
+func (s Shape) architecture() string {
+	if s.Encoder {
+		return "bert"
+	}
+	return "llama"
+}
+
+// metadata returns the keys of a model of this shape that its architecture has.
 func (s Shape) metadata(vocabulary int) []gguf.KV {
+	if s.Encoder {
+		return s.encoderMetadata()
+	}
 	list := []gguf.KV{
 		{Key: "llama.block_count", Value: uint32(s.Layers)},
 		{Key: "llama.context_length", Value: uint32(s.Context)},
@@ -115,14 +134,19 @@ func (s Shape) metadata(vocabulary int) []gguf.KV {
 	return list
 }
 
+// keeping is the standard deviation of weights that keeps the size of n independent inputs.
+func keeping(n int) float64 { return 1 / math.Sqrt(float64(n)) }
+
 // tensors returns the tensors of a model of this shape in the order of a converted one.
 func (s Shape) tensors(vocabulary int) []tensor {
+	if s.Encoder {
+		return s.encoderTensors(vocabulary)
+	}
 	embd, ff, q, kv := s.Embd, s.FF, s.Heads*s.HeadDim, s.KVHeads*s.HeadDim
 
 	// The scales keep the model's numbers like a trained one's. With elements of the embedding of size unit, the product of
 	// a normalized state, whose norm is sqrt(embd), and a token's row spreads by logitSpread.
 	unit := logitSpread / math.Sqrt(float64(embd))
-	from := func(n int) float64 { return 1 / math.Sqrt(float64(n)) } // keeps the size of n independent inputs
 
 	list := []tensor{matrix("token_embd.weight", embd, vocabulary, unit)}
 	if s.RopeFactor != 0 {
@@ -132,25 +156,25 @@ func (s Shape) tensors(vocabulary int) []tensor {
 		name := func(part string) string { return fmt.Sprintf("blk.%d.%s.weight", i, part) }
 		list = append(list,
 			norm(name("attn_norm"), embd),
-			matrix(name("attn_q"), embd, q, peak*from(embd)),
-			matrix(name("attn_k"), embd, kv, from(embd)),
-			matrix(name("attn_v"), embd, kv, from(embd)),
-			matrix(name("attn_output"), q, embd, unit*blockGain*from(q)/attentionSize).outliers(),
+			matrix(name("attn_q"), embd, q, peak*keeping(embd)),
+			matrix(name("attn_k"), embd, kv, keeping(embd)),
+			matrix(name("attn_v"), embd, kv, keeping(embd)),
+			matrix(name("attn_output"), q, embd, unit*blockGain*keeping(q)/attentionSize).outliers(),
 			norm(name("ffn_norm"), embd),
 		)
-		down := unit * blockGain * from(ff) / gateSize
+		down := unit * blockGain * keeping(ff) / gateSize
 		if s.Experts == 0 {
 			list = append(list,
-				matrix(name("ffn_gate"), embd, ff, from(embd)),
-				matrix(name("ffn_up"), embd, ff, from(embd)),
+				matrix(name("ffn_gate"), embd, ff, keeping(embd)),
+				matrix(name("ffn_up"), embd, ff, keeping(embd)),
 				matrix(name("ffn_down"), ff, embd, down).outliers(),
 			)
 			continue
 		}
 		list = append(list,
-			matrix(name("ffn_gate_inp"), embd, s.Experts, routerSpread*from(embd)),
-			matrix(name("ffn_gate_exps"), embd, ff, from(embd)).each(s.Experts),
-			matrix(name("ffn_up_exps"), embd, ff, from(embd)).each(s.Experts),
+			matrix(name("ffn_gate_inp"), embd, s.Experts, routerSpread*keeping(embd)),
+			matrix(name("ffn_gate_exps"), embd, ff, keeping(embd)).each(s.Experts),
+			matrix(name("ffn_up_exps"), embd, ff, keeping(embd)).each(s.Experts),
 			matrix(name("ffn_down_exps"), ff, embd, down/s.expertsSize()).outliers().each(s.Experts),
 		)
 	}

@@ -1,15 +1,23 @@
 package model_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
+	"encoding/json"
+	"io"
 	"math"
+	"net"
+	"net/http"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/llama-zen-turbo/llama-zen-turbo/avo/weight"
+	"github.com/llama-zen-turbo/llama-zen-turbo/gen/child"
 	"github.com/llama-zen-turbo/llama-zen-turbo/gen/model"
 	"github.com/llama-zen-turbo/llama-zen-turbo/gen/program"
 	"github.com/llama-zen-turbo/llama-zen-turbo/gen/progress"
@@ -113,5 +121,129 @@ func TestStock(t *testing.T) {
 				t.Logf("logits spread by %.2f", got)
 			}
 		})
+	}
+}
+
+// TestStockAdapter has stock llama.cpp complete a text with and without an adapter, which must be read whole and must matter.
+func TestStockAdapter(t *testing.T) {
+	b, checkout := stock(t, "llama-completion")
+	for _, name := range []string{"tiny", "tiny-moe"} {
+		shape, err := model.Find(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		dir := t.TempDir()
+		path, adapter := filepath.Join(dir, "model.gguf"), filepath.Join(dir, "adapter.gguf")
+		write(t, checkout, shape, "q8_0", path)
+		err = progress.To(t.Output()).Step(t.Context(), "adapter", func(ctx context.Context, s *progress.Step) error {
+			return model.WriteAdapter(ctx, s, shape, model.Seed, model.Rank, model.Alpha, adapter)
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		complete := func(args ...string) string {
+			args = append([]string{"-m", path, "-p", "Hello", "-n", "8", "--temp", "0", "-no-cnv", "-t", "1"}, args...)
+			text, _, err := b.Output(t.Context(), "llama-completion", args...)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return string(text)
+		}
+		plain := complete()
+		if complete("--lora", adapter) == plain {
+			t.Errorf("%s: the adapter changes nothing of %q", name, plain)
+		}
+		if got := complete("--lora-scaled", adapter+":0"); got != plain {
+			t.Errorf("%s: scaled by 0 the adapter makes %q of %q", name, got, plain)
+		}
+	}
+}
+
+// TestStockEncoder asks stock's llama-server for embeddings and for scores of texts, which differ from text to text.
+func TestStockEncoder(t *testing.T) {
+	b, checkout := stock(t, "llama-server")
+	shape, err := model.Find("tiny-bert")
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "model.gguf")
+	write(t, checkout, shape, "q4_K", path)
+
+	var embeddings struct {
+		Data []struct{ Embedding []float64 }
+	}
+	ask(t, b, path, "--embedding", "/v1/embeddings", `{"input": ["A bear of China.", "Paris is in France."]}`, &embeddings)
+	if len(embeddings.Data) != 2 || len(embeddings.Data[0].Embedding) != shape.Embd {
+		t.Fatalf("embeddings: %+v", embeddings)
+	}
+	var dot float64 // of two unit vectors
+	for i, x := range embeddings.Data[0].Embedding {
+		dot += x * embeddings.Data[1].Embedding[i]
+	}
+	if !(dot > -0.99 && dot < 0.99) {
+		t.Errorf("two texts have embeddings with the product %v", dot)
+	}
+
+	var ranks struct {
+		Results []struct {
+			Score float64 `json:"relevance_score"`
+		}
+	}
+	ask(t, b, path, "--reranking", "/v1/rerank", `{"query": "What is a panda?", "documents": ["A bear of China.", "Paris is in France."]}`, &ranks)
+	if len(ranks.Results) != 2 || !(math.Abs(ranks.Results[0].Score-ranks.Results[1].Score) > 1e-3) {
+		t.Errorf("scores: %+v", ranks)
+	}
+}
+
+// ask starts a llama-server with a model and an option, and reads its answer to one request.
+func ask(t *testing.T, b program.Build, path, option, url, request string, answer any) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := listener.Addr().(*net.TCPAddr)
+	listener.Close()
+	var log bytes.Buffer
+	cmd := child.Command(ctx, filepath.Join(b.Bin, "llama-server"),
+		"-m", path, option, "--host", "127.0.0.1", "--port", strconv.Itoa(address.Port), "-t", "1")
+	cmd.Stdout, cmd.Stderr = &log, &log
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	defer func() { cancel(); <-ended }()
+	for {
+		call, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+address.String()+url, strings.NewReader(request))
+		if err != nil {
+			t.Fatal(err)
+		}
+		response, err := http.DefaultClient.Do(call)
+		if err == nil {
+			text, err := io.ReadAll(response.Body)
+			response.Body.Close()
+			switch {
+			case err != nil:
+				t.Fatal(err)
+			case response.StatusCode == http.StatusOK:
+				if err := json.Unmarshal(text, answer); err != nil {
+					t.Fatalf("%s: %v", text, err)
+				}
+				return
+			case response.StatusCode != http.StatusServiceUnavailable: // still loading
+				t.Fatalf("%s: %s", response.Status, text)
+			}
+		}
+		select {
+		case err := <-ended:
+			ended <- err
+			t.Fatalf("llama-server: %v\n%s", err, log.String())
+		case <-ctx.Done():
+			t.Fatalf("llama-server gave no answer within a minute: %v", err)
+		case <-time.After(50 * time.Millisecond):
+		}
 	}
 }

@@ -26,7 +26,7 @@ type Mix struct {
 var fileTypes = map[gguf.Type]uint32{
 	gguf.F32: 0, gguf.F16: 1, gguf.BF16: 32,
 	gguf.Q4_0: 2, gguf.Q4_1: 3, gguf.Q5_0: 8, gguf.Q5_1: 9, gguf.Q8_0: 7,
-	gguf.Q2_K: 10, gguf.Q3_K: 11, gguf.Q4_K: 14, gguf.Q5_K: 16, gguf.Q6_K: 18,
+	gguf.Q2_K: 21, gguf.Q3_K: 11, gguf.Q4_K: 14, gguf.Q5_K: 16, gguf.Q6_K: 18,
 	gguf.IQ1_S: 24, gguf.IQ1_M: 31, gguf.IQ2_XXS: 19, gguf.IQ2_XS: 20, gguf.IQ2_S: 28, gguf.IQ3_XXS: 23, gguf.IQ3_S: 26,
 	gguf.IQ4_NL: 25, gguf.IQ4_XS: 30,
 	gguf.TQ1_0: 36, gguf.TQ2_0: 37, gguf.MXFP4: 38, gguf.NVFP4: 39,

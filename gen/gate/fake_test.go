@@ -90,6 +90,9 @@ func fake(program string, args []string) error {
 	case "llama-tokenize":
 		return fakeTokenize(args)
 	}
+	if command == "shapes" {
+		return fakeShapes(args, fault)
+	}
 	f := flag.NewFlagSet(command, flag.ContinueOnError)
 	threads, n, out := f.Int("t", 1, ""), f.Int("n", 0, ""), f.String("o", "", "")
 	fa, ub, mode, load := f.String("fa", "auto", ""), f.Int("ub", 512, ""), f.String("mode", "prefill", ""), f.String("lm", "auto", "")

@@ -95,7 +95,7 @@ func TestOperatorGates(t *testing.T) {
 				}
 			}
 			for _, x := range r.Results {
-				if x.Part != "operators" {
+				if x.Part != "operators" && x.Part != "shapes" {
 					t.Errorf("%s belongs to %s", x.Name(), x.Part)
 				}
 				if c.fault == "wrong operator" && x.Verdict == "FAIL" && !strings.Contains(x.Note, "n=5,k=256): [MUL_MAT] ERR = 0.007") {

@@ -186,6 +186,11 @@ func Verify(ctx context.Context, w workspace.Workspace, log *progress.Log, o Opt
 			return report.Report{}, err
 		}
 	}
+	if !o.SpeedOnly {
+		if err := v.step(ctx, log, "shapes", "", v.sweep); err != nil {
+			return report.Report{}, err
+		}
+	}
 	for _, m := range o.Models {
 		for _, part := range []struct {
 			name string

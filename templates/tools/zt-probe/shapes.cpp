@@ -137,9 +137,11 @@ shape draw(splitmix64 & rng, ggml_type type, bool experts) {
     return s;
 }
 
-float gaussian(splitmix64 & rng) { // Box and Muller
-    const double u = (double) ((rng.next() >> 11) + 1)*0x1p-53, v = (double) (rng.next() >> 11)*0x1p-53;
-    return (float) (std::sqrt(-2*std::log(u))*std::cos(2*M_PI*v));
+// Nearly Gaussian: the sum of the four parts of a word, less their mean, over their standard deviation.
+float gaussian(splitmix64 & rng) {
+    const uint64_t r = rng.next();
+    const int64_t sum = (int64_t) ((r & 0xffff) + (r >> 16 & 0xffff) + (r >> 32 & 0xffff) + (r >> 48)) - 2*0xffff;
+    return (float) sum*(1/37837.2f);
 }
 
 // Weights of a type: blocks drawn from a few that ggml has quantized, since some types take it seconds a million.

@@ -58,11 +58,20 @@ session::session(const probe_params & p, llama_model * model, int n_ctx, int n_b
     cp.n_threads       = p.n_threads;
     cp.n_threads_batch = p.n_threads;
     cp.flash_attn_type = p.flash_attn;
+    cp.type_k          = p.type_k;
+    cp.type_v          = p.type_v;
     cp.no_perf         = true;
     ctx.reset(llama_init_from_model(model, cp));
     if (!ctx) {
         fail("context of %d tokens for %s: %s", n_ctx, p.model.c_str(),
             first_error.empty() ? "llama.cpp does not say why" : first_error.c_str());
+    }
+    if (!p.lora.empty()) {
+        llama_adapter_lora * adapter = llama_adapter_lora_init(model, p.lora.c_str()); // the model frees it
+        float scale = 1;
+        if (adapter == nullptr || llama_set_adapters_lora(ctx.get(), &adapter, 1, &scale) != 0) {
+            fail("adapter %s: %s", p.lora.c_str(), first_error.empty() ? "llama.cpp does not say why" : first_error.c_str());
+        }
     }
     ggml_threadpool_params tp = ggml_threadpool_params_default(p.n_threads);
     tp.poll = p.n_poll;

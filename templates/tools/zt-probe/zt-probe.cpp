@@ -86,6 +86,8 @@ static const char * usage =
     "  --seed N         without --tokens: seed of the token ids; of shapes and their data (default 1)\n"
     "  -b N, -ub N      tokens a call and tokens a graph (default all, 512)\n"
     "  -fa MODE         flash attention: on, off, auto (default auto)\n"
+    "  -ctk TYPE        of cached keys, and -ctv TYPE of values (default f16)\n"
+    "  --lora FILE      adapter to apply\n"
     "  -lm MODE         load mode: auto, none, mmap, dio (default auto; load: none)\n"
     "  --no-repack      keep weights out of extra buffer types\n"
     "  --poll N         0-100, how long idle llama.cpp threads spin (default 50)\n"
@@ -99,6 +101,16 @@ long long to_int(const std::string & flag, const char * text, long long lo, long
         fail("%s wants a number from %lld to %lld, not \"%s\"", flag.c_str(), lo, hi, text);
     }
     return v;
+}
+
+static ggml_type to_type(const std::string & flag, const std::string & name) {
+    for (int t = 0; t < GGML_TYPE_COUNT; t++) {
+        const char * known = ggml_type_name((ggml_type) t);
+        if (known != nullptr && name == known) {
+            return (ggml_type) t;
+        }
+    }
+    fail("%s: ggml has no type \"%s\"", flag.c_str(), name.c_str());
 }
 
 static probe_params parse_args(int argc, char ** argv) {
@@ -143,6 +155,9 @@ static probe_params parse_args(int argc, char ** argv) {
         else if (flag == "--state")      { p.state      = value(); }
         else if (flag == "--seqs")       { p.n_seqs     = (int) number(1, 256); }
         else if (flag == "--slot")       { p.slot       = (int) number(0, 255); }
+        else if (flag == "--lora")       { p.lora       = value(); }
+        else if (flag == "-ctk")         { p.type_k     = to_type(flag, value()); }
+        else if (flag == "-ctv")         { p.type_v     = to_type(flag, value()); }
         else if (flag == "--types")      { p.types      = value(); }
         else if (flag == "--shape")      { p.shapes.push_back(value()); }
         else if (flag == "--ms")         { p.ms         = (int) number(1, 1 << 20); }

@@ -34,6 +34,7 @@ struct probe_params {
     std::string turns;         // chat: PROMPT+REPLY,...
     std::string state;         // chat: file of the context of --depth tokens
     std::string types;         // shapes: TYPE,...
+    std::string lora;          // file of an adapter
 
     std::vector<std::string> shapes;
 
@@ -53,6 +54,8 @@ struct probe_params {
 
     llama_flash_attn_type flash_attn = LLAMA_FLASH_ATTN_TYPE_AUTO;
     llama_load_mode       load_mode  = LLAMA_LOAD_MODE_AUTO;
+    ggml_type             type_k     = GGML_TYPE_F16;
+    ggml_type             type_v     = GGML_TYPE_F16;
     bool                  repack     = true;
 };
 

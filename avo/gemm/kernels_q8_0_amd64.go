@@ -18,7 +18,7 @@ package gemm
 //go:noescape
 func zt_gemm_q8_0_1x32_avx512vnni(dst *float32, stride int64, a *byte, w *byte, blocks int64, mask uint64, accumulate int64, work *byte)
 
-// zt_gemm_q8_0_1x32_avx512vnni_ahead multiplies 1 activation rows by a panel of 32 weight rows of Q8_0, prefetching weights 8 blocks ahead.
+// zt_gemm_q8_0_1x32_avx512vnni_ahead multiplies 1 activation rows by a panel of 32 weight rows of Q8_0, prefetching weights 30 blocks ahead.
 //
 //   - dst: result of the first activation row at the panel's first column
 //   - stride: bytes from a result row to the next
@@ -46,7 +46,7 @@ func zt_gemm_q8_0_1x32_avx512vnni_ahead(dst *float32, stride int64, a *byte, w *
 //go:noescape
 func zt_gemm_q8_0_2x32_avx512vnni(dst *float32, stride int64, a *byte, w *byte, blocks int64, mask uint64, accumulate int64, work *byte)
 
-// zt_gemm_q8_0_2x32_avx512vnni_ahead multiplies 2 activation rows by a panel of 32 weight rows of Q8_0, prefetching weights 8 blocks ahead.
+// zt_gemm_q8_0_2x32_avx512vnni_ahead multiplies 2 activation rows by a panel of 32 weight rows of Q8_0, prefetching weights 30 blocks ahead.
 //
 //   - dst: result of the first activation row at the panel's first column
 //   - stride: bytes from a result row to the next
@@ -74,7 +74,7 @@ func zt_gemm_q8_0_2x32_avx512vnni_ahead(dst *float32, stride int64, a *byte, w *
 //go:noescape
 func zt_gemm_q8_0_3x32_avx512vnni(dst *float32, stride int64, a *byte, w *byte, blocks int64, mask uint64, accumulate int64, work *byte)
 
-// zt_gemm_q8_0_3x32_avx512vnni_ahead multiplies 3 activation rows by a panel of 32 weight rows of Q8_0, prefetching weights 8 blocks ahead.
+// zt_gemm_q8_0_3x32_avx512vnni_ahead multiplies 3 activation rows by a panel of 32 weight rows of Q8_0, prefetching weights 30 blocks ahead.
 //
 //   - dst: result of the first activation row at the panel's first column
 //   - stride: bytes from a result row to the next
@@ -102,7 +102,7 @@ func zt_gemm_q8_0_3x32_avx512vnni_ahead(dst *float32, stride int64, a *byte, w *
 //go:noescape
 func zt_gemm_q8_0_4x32_avx512vnni(dst *float32, stride int64, a *byte, w *byte, blocks int64, mask uint64, accumulate int64, work *byte)
 
-// zt_gemm_q8_0_4x32_avx512vnni_ahead multiplies 4 activation rows by a panel of 32 weight rows of Q8_0, prefetching weights 8 blocks ahead.
+// zt_gemm_q8_0_4x32_avx512vnni_ahead multiplies 4 activation rows by a panel of 32 weight rows of Q8_0, prefetching weights 30 blocks ahead.
 //
 //   - dst: result of the first activation row at the panel's first column
 //   - stride: bytes from a result row to the next
@@ -130,7 +130,7 @@ func zt_gemm_q8_0_4x32_avx512vnni_ahead(dst *float32, stride int64, a *byte, w *
 //go:noescape
 func zt_gemm_q8_0_5x32_avx512vnni(dst *float32, stride int64, a *byte, w *byte, blocks int64, mask uint64, accumulate int64, work *byte)
 
-// zt_gemm_q8_0_5x32_avx512vnni_ahead multiplies 5 activation rows by a panel of 32 weight rows of Q8_0, prefetching weights 8 blocks ahead.
+// zt_gemm_q8_0_5x32_avx512vnni_ahead multiplies 5 activation rows by a panel of 32 weight rows of Q8_0, prefetching weights 30 blocks ahead.
 //
 //   - dst: result of the first activation row at the panel's first column
 //   - stride: bytes from a result row to the next
@@ -158,7 +158,7 @@ func zt_gemm_q8_0_5x32_avx512vnni_ahead(dst *float32, stride int64, a *byte, w *
 //go:noescape
 func zt_gemm_q8_0_6x32_avx512vnni(dst *float32, stride int64, a *byte, w *byte, blocks int64, mask uint64, accumulate int64, work *byte)
 
-// zt_gemm_q8_0_6x32_avx512vnni_ahead multiplies 6 activation rows by a panel of 32 weight rows of Q8_0, prefetching weights 8 blocks ahead.
+// zt_gemm_q8_0_6x32_avx512vnni_ahead multiplies 6 activation rows by a panel of 32 weight rows of Q8_0, prefetching weights 30 blocks ahead.
 //
 //   - dst: result of the first activation row at the panel's first column
 //   - stride: bytes from a result row to the next

@@ -20,7 +20,8 @@ const isa = "avx512vnni"
 const (
 	Rows       = 6                     // activation rows of the tallest kernel: 24 sums and what feeds them take all 32 registers
 	vecs       = weight.PanelRows / 16 // vectors that hold a dword for each weight row of a panel
-	aheadBytes = 8704                  // how far before their use the prefetching kernels ask for weights: 0.3 us of one core's share of the memory
+	aheadBytes = 32 << 10              // how far before their use the prefetching kernels ask for weights to come to L2
+	nearBytes  = 3 << 10               // and to L1
 	spanK      = 32                    // weights that one round of the inner loop computes where there are no sub-scales
 	vnniK      = 4                     // products that VPDPBUSD adds to a dword
 	line       = 64                    // bytes of a vector, and of a cache line
@@ -227,9 +228,7 @@ func (e *emitter) vector(q Mem, i int, to reg.VecVirtual) {
 	value, q := i%len(spelling.Values), q.Offset(i/len(spelling.Values)*spelling.Words*line)
 	if value == 0 {
 		for w := range spelling.Words {
-			if e.ahead > 0 {
-				e.PREFETCHT0(q.Offset(e.ahead*e.PanelBytes() + line*w))
-			}
+			e.prefetchLine(q.Offset(line * w))
 			if e.words != nil {
 				e.VMOVDQU64(q.Offset(line*w), e.words[w])
 			}
@@ -247,17 +246,22 @@ func (e *emitter) vector(q Mem, i int, to reg.VecVirtual) {
 	}
 }
 
+// prefetchLine asks for the line of weights that is so far behind m. L1 has too few buffers for what is on its way from memory, L2 enough;
+// from there a line still takes longer than kernels with much to unpack can look ahead.
+func (e *emitter) prefetchLine(m Mem) {
+	if e.ahead > 0 {
+		e.PREFETCHT1(m.Offset(e.ahead * e.PanelBytes()))
+		e.PREFETCHT0(m.Offset(nearBytes))
+	}
+}
+
 // prefetch asks for the planes other than quants.
 func (e *emitter) prefetch() {
-	if e.ahead == 0 {
-		return
-	}
-	end := e.quantsAt + e.quants.Size()
 	if e.quantsAt != 0 {
 		panic("program: " + e.Name + " does not start with its quants")
 	}
-	for at := (end + line - 1) / line * line; at < e.PanelBytes(); at += line {
-		e.PREFETCHT0(Mem{Base: e.w, Disp: e.ahead*e.PanelBytes() + at})
+	for at := (e.quants.Size() + line - 1) / line * line; at < e.PanelBytes(); at += line {
+		e.prefetchLine(Mem{Base: e.w, Disp: at})
 	}
 }
 

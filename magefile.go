@@ -45,6 +45,9 @@ func Mutants(ctx context.Context) error { return run(ctx, command.Mutants) }
 // Roofline measures what this machine can do at best: bytes read, int8, float32 and bfloat16 arithmetic, by threads.
 func Roofline(ctx context.Context) error { return run(ctx, command.Roofline) }
 
+// Tune measures the kernels beside their bounds, tiles and cache blocks; writes gen/target/tune (one minute; ZT_TARGET).
+func Tune(ctx context.Context) error { return run(ctx, command.Tune) }
+
 // Faults puts the build through missing memory and huge pages, kills, broken files; writes out/report/faults.json.
 func Faults(ctx context.Context) error { return run(ctx, command.Faults) }
 

@@ -37,6 +37,7 @@ func TestBadInput(t *testing.T) {
 		want                  string
 	}{
 		{"an unknown target", "ZT_TARGET", "zen9", Build, `no target "zen9"`},
+		{"an unknown target to tune", "ZT_TARGET", "zen9", Tune, `no target "zen9"`},
 		{"an unknown target to release", "ZT_TARGET", "zen9", Release, `no target "zen9"`},
 		{"a release of the development target", "ZT_TARGET", "bringup", Release, "cannot be released"},
 		{"no model to soak", "ZT_MODEL", "missing.gguf", soakMinute, "ZT_MODEL: stat missing.gguf"},

@@ -2,11 +2,12 @@ package ports
 
 import "maps"
 
-// sources of the ports of both Zens. GCC's description was written by AMD, but files many instructions under one type; where that is too
-// coarse (VPMADDWD as an addition, VPERMB as logic) LLVM's is taken. Widths and rates of loads, stores and dispatch are those of AMD's guides.
+// zenSources are those of the ports of both Zens. GCC's description was written by AMD, but files many instructions under one type;
+// where that is too coarse (VPMADDWD as an addition, VPERMB as logic) LLVM's is taken. Widths and rates of loads, stores and dispatch are
+// those of AMD's guides.
 var zenSources = []string{
 	"GCC, gcc/config/i386/zn4zn5.md: pipes by type of instruction; a 512-bit operation takes a pipe of Zen 4 twice",
-	"LLVM 19, X86ScheduleZnver4.td (llvm-mca): pipes by instruction. Its VPDPBUSD takes a pipe twice as long as measured on a Zen 4 and is not taken",
+	"LLVM 19, X86ScheduleZnver4.td (llvm-mca): pipes by instruction, VPDPBUSD's pipes and latency. Where it starts a 512-bit VPDPBUSD every other cycle, a Zen 4 was measured to start one every cycle",
 	"AMD, Software Optimization Guide for Zen 4 (57647) and Zen 5 (58455): loads, stores and dispatch a cycle, eliminated moves",
 }
 
@@ -56,12 +57,12 @@ func with[K comparable](entries, others map[K]string) map[K]string {
 var CPUs = []CPU{
 	{
 		Name: "zen4", Title: "AMD Zen 4", Sources: zenSources, Pipes: "FP",
-		Dispatch: 6, Vector: 256, Load: 256, Store: 256,
+		Dispatch: 6, Vector: 256, Load: 256, Store: 256, Latency: 4,
 		classes: zenClasses, opcodes: zenOpcodes,
 	},
 	{
 		Name: "zen5", Title: "AMD Zen 5 with 512-bit pipes (Ryzen 9000 desktop, EPYC 9005)", Sources: zenSources, Pipes: "FP",
-		Dispatch: 8, Vector: 512, Load: 512, Store: 256,
+		Dispatch: 8, Vector: 512, Load: 512, Store: 256, Latency: 4,
 		classes: with(zenClasses, map[Class]string{
 			Compare:    "1*12",
 			MaskLogic:  "1*03",
@@ -75,9 +76,9 @@ var CPUs = []CPU{
 		Name: "intel", Title: "Intel server cores with two 512-bit pipes (Sapphire Rapids)", Pipes: "p",
 		Sources: []string{
 			"measured on an Intel Xeon with AMX: each instruction alone, beside VPERMB (port 5) and beside VPSRLD (port 0), relative to VPADDD taken as half a cycle",
-			"LLVM 19, X86SchedSapphireRapids.td: scalar ports. It gives 512-bit multiplications port 0 alone, which these do not bear out: they take port 5 too",
+			"LLVM 19, X86SchedSapphireRapids.td: scalar ports, VPDPBUSD's latency. It gives 512-bit multiplications port 0 alone, which these do not bear out: they take port 5 too",
 		},
-		Dispatch: 6, Vector: 512, Load: 512, Store: 256,
+		Dispatch: 6, Vector: 512, Load: 512, Store: 256, Latency: 5,
 		classes: map[Class]string{
 			VNNI:            "1*05",
 			Multiply:        "1*05",

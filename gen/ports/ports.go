@@ -3,6 +3,7 @@
 //
 // The answer is a bound: no kernel runs faster than its CPU's ports allow, and one that waits for memory, or for its own results, runs
 // slower. What it says of a change to a kernel is exact, though, where a measurement on a shared machine says nothing below some percent.
+// `mage tune` shows both side by side.
 package ports
 
 import (
@@ -25,6 +26,7 @@ type CPU struct {
 	Dispatch int
 	// Vector is the bits that a pipe computes, Load and Store those that a port of theirs carries a cycle. What is wider takes it twice.
 	Vector, Load, Store int
+	Latency             int // of VPDPBUSD's sum, in cycles
 
 	classes map[Class]string  // operations of a class
 	opcodes map[string]string // operations of opcodes that differ from their class

@@ -20,13 +20,29 @@ import (
 	gemm "github.com/llama-zen-turbo/llama-zen-turbo/avo/gemm/program"
 	"github.com/llama-zen-turbo/llama-zen-turbo/avo/kernel"
 	roofline "github.com/llama-zen-turbo/llama-zen-turbo/avo/roofline/program"
+	"github.com/llama-zen-turbo/llama-zen-turbo/gen/target"
 )
 
 var update = flag.Bool("update", false, "write "+page)
 
 const page = "bounds.md"
 
-var kernelRows = sync.OnceValues(func() ([]Row, error) { return Rows(gemm.Programs()) })
+var (
+	functions = sync.OnceValues(func() ([]*ir.Function, error) {
+		file, err := kernel.Compile(gemm.Programs())
+		if err != nil {
+			return nil, err
+		}
+		return file.Functions(), nil
+	})
+	kernelRows = sync.OnceValues(func() ([]Row, error) {
+		fns, err := functions()
+		if err != nil {
+			return nil, err
+		}
+		return rowsIn(gemm.Programs(), fns)
+	})
+)
 
 func rowsOf(t *testing.T) []Row {
 	rows, err := kernelRows()
@@ -65,38 +81,54 @@ func TestBounds(t *testing.T) {
 	}
 }
 
+// TestTile holds the tile of each target to the model: no type may be faster on its CPU with fewer rows than the tile has.
+func TestTile(t *testing.T) {
+	for name, cpu := range map[string]string{"zen5": "zen5", "bringup": "zen4"} {
+		target, err := target.Find(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := slices.IndexFunc(CPUs, func(c CPU) bool { return c.Name == cpu })
+		best := map[string]float64{}
+		for _, r := range rowsOf(t) {
+			if r.Needed() > 0 && r.Rows == target.Tile.Rows && r.Cols == target.Tile.Cols && r.Ahead == 0 {
+				best[r.Type] = r.Share(c)
+			}
+		}
+		for _, r := range rowsOf(t) {
+			if r.Needed() > 0 && r.Share(c) > best[r.Type] {
+				t.Errorf("%s: %s with %d rows reaches %s of the peak of %s, and with %d, which the tile has, %s",
+					name, r.Type, r.Rows, percent(r.Share(c)), cpu, target.Tile.Rows, percent(best[r.Type]))
+			}
+		}
+	}
+}
+
 // TestExtraInstruction puts one instruction more into the loop of each kernel, which the comparison must tell.
 func TestExtraInstruction(t *testing.T) {
-	programs := gemm.Programs()
+	rows := rowsOf(t)
 	var have strings.Builder
-	if err := Write(&have, rowsOf(t)); err != nil {
-		t.Fatal(err)
-	}
-	file, err := kernel.Compile(programs)
-	if err != nil {
+	if err := Write(&have, rows); err != nil {
 		t.Fatal(err)
 	}
 	z := reg.Z0
 	product := &ir.Instruction{Opcode: "VPDPBUSD", Operands: []operand.Op{z, z, z}, Inputs: []operand.Op{z, z, z}, Outputs: []operand.Op{z}}
-	for i, fn := range file.Functions() {
+	fns, err := functions()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, fn := range fns {
 		last := 0
 		for n, node := range fn.Nodes {
 			if i, ok := node.(*ir.Instruction); ok && i.Opcode == "DECQ" {
 				last = n
 			}
 		}
-		fn.Nodes = slices.Insert(fn.Nodes, last, ir.Node(product))
-		l, err := LoopOf(fn)
+		longer := *fn
+		longer.Nodes = slices.Insert(slices.Clone(fn.Nodes), last, ir.Node(product))
+		row, err := rowOf(rows[i].Info, &longer)
 		if err != nil {
 			t.Fatal(err)
-		}
-		row := Row{Info: programs[i].Info, Loop: l}
-		for _, c := range CPUs {
-			b, err := c.Bound(l)
-			if err != nil {
-				t.Fatal(err)
-			}
-			row.Bounds = append(row.Bounds, b)
 		}
 		differences := slices.DeleteFunc(Differences(have.String(), []Row{row}), func(d string) bool { return strings.HasSuffix(d, " is gone") })
 		more, worse := false, false

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/mmcloughlin/avo/ir"
+
 	"github.com/llama-zen-turbo/llama-zen-turbo/avo/kernel"
 	"github.com/llama-zen-turbo/llama-zen-turbo/avo/weight"
 )
@@ -23,39 +25,57 @@ func Rows(programs []kernel.Program) ([]Row, error) {
 	if err != nil {
 		return nil, err
 	}
+	return rowsIn(programs, file.Functions())
+}
+
+func rowsIn(programs []kernel.Program, fns []*ir.Function) ([]Row, error) {
 	var rows []Row
-	for i, fn := range file.Functions() {
-		r := Row{Info: programs[i].Info}
-		if r.Loop, err = LoopOf(fn); err != nil {
+	for i, fn := range fns {
+		r, err := rowOf(programs[i].Info, fn)
+		if err != nil {
 			return nil, err
-		}
-		for _, c := range CPUs {
-			b, err := c.Bound(r.Loop)
-			if err != nil {
-				return nil, err
-			}
-			r.Bounds = append(r.Bounds, b)
 		}
 		rows = append(rows, r)
 	}
 	return rows, nil
 }
 
-// Block returns how many weights of a row a round of the kernel's loop takes, or 0 for a kernel that multiplies none.
-func (r Row) Block() int {
-	if r.Op != kernel.GEMM {
-		return 0
+func rowOf(k kernel.Info, fn *ir.Function) (Row, error) {
+	r := Row{Info: k}
+	var err error
+	if r.Loop, err = LoopOf(fn); err != nil {
+		return r, err
+	}
+	for _, c := range CPUs {
+		b, err := c.Bound(r.Loop)
+		if err != nil {
+			return r, err
+		}
+		r.Bounds = append(r.Bounds, b)
+	}
+	return r, nil
+}
+
+// Spec returns the type of the panel that the kernel reads, or nil if it reads none. A round of its loop takes a block.
+func (r Row) Spec() *weight.Spec {
+	if r.Op == kernel.Quantize {
+		return nil
 	}
 	for _, s := range slices.Concat(weight.Specs(), weight.Wides()) {
 		if s.Name == r.Type {
-			return s.Block
+			return s
 		}
 	}
-	return 0
+	return nil
 }
 
 // Needed returns how many 512-bit VPDPBUSD the products of a round take at least, 64 each. A kernel may do more, for corrections.
-func (r Row) Needed() int { return r.Rows * r.Cols * r.Block() / 64 }
+func (r Row) Needed() int {
+	if s := r.Spec(); s != nil {
+		return r.Rows * r.Cols * s.Block / 64
+	}
+	return 0
+}
 
 // Share returns the part of CPU i's peak of VPDPBUSD that the products of the kernel can reach.
 func (r Row) Share(i int) float64 { return float64(r.Needed()) / CPUs[i].Peak() / r.Bounds[i].Cycles }
@@ -87,6 +107,10 @@ const head = "# Bounds of kernels\n\n" +
 
 const shareText = "\nProducts as a share of the CPU's peak of VPDPBUSD, by activation rows of the kernel. What is missing to 100 % are instructions that take\n" +
 	"VPDPBUSD's pipes or, at few rows, unpacking, which costs the same for any number of rows.\n"
+
+const tileText = "\nTime for a row of products with tiles of 1 row and more, against tiles of the most rows; and how many sums a tile has, of those that it takes to\n" +
+	"start VPDPBUSD as fast as the pipes do while each waits for the one before. `gen/target` has the rows that are best for every type of a CPU; a\n" +
+	"test holds it to that. More do not fit: their sums and totals alone would take 28 of 32 registers.\n"
 
 const countText = "\nInstructions for 256 weights of each of 32 rows, in the kernels with the most activation rows. Loads and stores count beside the\n" +
 	"instructions that they are part of.\n"
@@ -141,6 +165,36 @@ func Write(w io.Writer, rows []Row) error {
 		}
 	}
 
+	b.WriteString("\n## Tiles\n" + tileText)
+	for i, c := range CPUs {
+		titles := []string{"\n" + c.Name}
+		mean, worst, chains := []string{"mean of types"}, []string{"worst type"}, []string{"sums"}
+		for n := range most {
+			titles = append(titles, fmt.Sprint(n+1))
+			sum, count, high, of := 0.0, 0.0, 0.0, ""
+			for _, r := range rows {
+				if r.Needed() == 0 || r.Rows != n+1 || r.Ahead > 0 {
+					continue
+				}
+				x := tallest[r.Type].Share(i) / r.Share(i)
+				sum, count = sum+x, count+1
+				if x > high {
+					high, of = x, r.Type
+				}
+			}
+			if n+1 == most {
+				of = ""
+			}
+			mean, worst = append(mean, percent(sum/count)), append(worst, strings.TrimSpace(percent(high)+" "+of))
+			chains = append(chains, fmt.Sprintf("%d of %.0f", (n+1)*weight.PanelRows/16, float64(c.Latency)*c.Peak()))
+		}
+		line(&b, titles...)
+		rule(&b, most+1)
+		line(&b, mean...)
+		line(&b, worst...)
+		line(&b, chains...)
+	}
+
 	b.WriteString("\n## Instructions\n" + countText + "\n")
 	titles := []string{"type"}
 	for _, c := range counted {
@@ -156,7 +210,7 @@ func Write(w io.Writer, rows []Row) error {
 			for _, class := range c.classes {
 				n += r.Count(class)
 			}
-			cells = append(cells, fmt.Sprint(n*256/r.Block()))
+			cells = append(cells, fmt.Sprint(n*256/r.Spec().Block))
 		}
 		line(&b, cells...)
 	}

@@ -75,7 +75,8 @@ var kernelFeatures = []Feature{
 }
 
 // The 32 x 6 tile: 12 integer and 12 float accumulators, two weight registers and the scales' temporaries fill the 32 zmm
-// registers, and it needs one load a VPDPBUSD where narrower tiles need more. A sweep on Zen 4 found it and 48 x 4 best.
+// registers, and it needs one load a VPDPBUSD where narrower tiles need more. A sweep on Zen 4 found it and 48 x 4 best. For Zen 5 it is
+// argued from the bounds of all kernels (gen/ports/bounds.md, Tiles); what was measured for a target is in tune/<target>.md.
 var tile = Tile{Rows: 6, Cols: 32}
 
 var targets = []Target{

@@ -88,6 +88,11 @@ func (w Workspace) Patches() string { return filepath.Join(w.Root, "patches") }
 // Templates holds the files laid into the llama.cpp checkout.
 func (w Workspace) Templates() string { return filepath.Join(w.Root, "templates") }
 
+// Tune is the committed page of what `mage tune` measured for a target.
+func (w Workspace) Tune(target string) string {
+	return filepath.Join(w.Root, "gen", "target", "tune", target+".md")
+}
+
 // Gen receives the generated assembly and the data rendered into templates.
 func (w Workspace) Gen() string { return filepath.Join(w.Out, "gen") }
 

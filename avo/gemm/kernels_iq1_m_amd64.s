@@ -5,7 +5,7 @@
 #include "textflag.h"
 
 // func zt_expand_iq1_m_avx512vnni(dst *byte, w *byte, blocks int64)
-// Requires: AVX, AVX512BW, AVX512F, AVX512VBMI
+// Requires: AVX, AVX512BW, AVX512F, AVX512VBMI, MMX+
 TEXT ·zt_expand_iq1_m_avx512vnni(SB), NOSPLIT, $0-24
 	MOVQ         dst+0(FP), AX
 	MOVQ         w+8(FP), CX
@@ -44,6 +44,7 @@ TEXT ·zt_expand_iq1_m_avx512vnni(SB), NOSPLIT, $0-24
 	VPBROADCASTD BX, Z23
 
 block:
+	LEAQ         3584(CX), DI
 	VPSLLW       $0x01, 1536(CX), Z24
 	VPTERNLOGD   $0xea, Z22, Z21, Z24
 	VPMOVWB      Z24, 8192(AX)
@@ -104,6 +105,11 @@ block:
 	MOVQ         AX, SI
 
 run:
+	PREFETCHT0     (DI)
+	PREFETCHT0     64(DI)
+	PREFETCHT0     128(DI)
+	PREFETCHT0     192(DI)
+	ADDQ           $0x000000e0, DI
 	VPMOVZXWD      1024(CX)(BX*2), Z24
 	VPMULTISHIFTQB Z24, Z6, Z25
 	VMOVDQU64      (CX)(BX*4), Z26
@@ -116,99 +122,86 @@ run:
 	VPERMI2B       Z14, Z13, K1, Z27
 	KNOTQ          K1, K1
 	VPERMI2B       Z12, Z11, K1, Z27
-	VPMOVB2M       Z26, K1
-	VPTESTMB       Z18, Z25, K2
-	VPTESTMB       Z19, Z25, K3
-	VPTESTMB       Z20, Z25, K4
-	KANDQ          K4, K3, K5
-	KANDQ          K5, K2, K6
-	KANDQ          K6, K1, K7
-	VMOVDQU64      zt_iq1_m<>+2560(SB), Z25
-	VPERMI2B       zt_iq1_m<>+2624(SB), Z25, K7, Z26
-	KANDNQ         K6, K1, K6
-	VMOVDQU64      zt_iq1_m<>+2432(SB), Z25
-	VPERMI2B       zt_iq1_m<>+2496(SB), Z25, K6, Z26
-	KANDNQ         K5, K2, K5
-	KANDQ          K5, K1, K6
-	VMOVDQU64      zt_iq1_m<>+2304(SB), Z25
-	VPERMI2B       zt_iq1_m<>+2368(SB), Z25, K6, Z26
-	KANDNQ         K5, K1, K5
-	VMOVDQU64      zt_iq1_m<>+2176(SB), Z25
-	VPERMI2B       zt_iq1_m<>+2240(SB), Z25, K5, Z26
-	KANDNQ         K4, K3, K5
-	KANDQ          K5, K2, K6
-	KANDQ          K6, K1, K7
-	VMOVDQU64      zt_iq1_m<>+2048(SB), Z25
-	VPERMI2B       zt_iq1_m<>+2112(SB), Z25, K7, Z26
-	KANDNQ         K6, K1, K6
-	VMOVDQU64      zt_iq1_m<>+1920(SB), Z25
-	VPERMI2B       zt_iq1_m<>+1984(SB), Z25, K6, Z26
-	KANDNQ         K5, K2, K5
-	KANDQ          K5, K1, K6
-	VMOVDQU64      zt_iq1_m<>+1792(SB), Z25
-	VPERMI2B       zt_iq1_m<>+1856(SB), Z25, K6, Z26
-	KANDNQ         K5, K1, K5
-	VMOVDQU64      zt_iq1_m<>+1664(SB), Z25
-	VPERMI2B       zt_iq1_m<>+1728(SB), Z25, K5, Z26
-	KNOTQ          K4, K4
-	KANDQ          K4, K3, K5
-	KANDQ          K5, K2, K6
-	KANDQ          K6, K1, K7
-	VMOVDQU64      zt_iq1_m<>+1536(SB), Z25
-	VPERMI2B       zt_iq1_m<>+1600(SB), Z25, K7, Z26
-	KANDNQ         K6, K1, K6
-	VMOVDQU64      zt_iq1_m<>+1408(SB), Z25
-	VPERMI2B       zt_iq1_m<>+1472(SB), Z25, K6, Z26
-	KANDNQ         K5, K2, K5
-	KANDQ          K5, K1, K6
-	VMOVDQU64      zt_iq1_m<>+1280(SB), Z25
-	VPERMI2B       zt_iq1_m<>+1344(SB), Z25, K6, Z26
-	KANDNQ         K5, K1, K5
-	VMOVDQU64      zt_iq1_m<>+1152(SB), Z25
-	VPERMI2B       zt_iq1_m<>+1216(SB), Z25, K5, Z26
-	KANDNQ         K4, K3, K3
-	KANDQ          K3, K2, K4
-	KANDQ          K4, K1, K5
-	VMOVDQU64      zt_iq1_m<>+1024(SB), Z25
-	VPERMI2B       zt_iq1_m<>+1088(SB), Z25, K5, Z26
-	KANDNQ         K4, K1, K4
-	VMOVDQU64      zt_iq1_m<>+896(SB), Z25
-	VPERMI2B       zt_iq1_m<>+960(SB), Z25, K4, Z26
-	KANDNQ         K3, K2, K2
-	KANDQ          K2, K1, K3
-	VMOVDQU64      zt_iq1_m<>+768(SB), Z25
-	VPERMI2B       zt_iq1_m<>+832(SB), Z25, K3, Z26
-	KANDNQ         K2, K1, K1
-	VMOVDQU64      zt_iq1_m<>+640(SB), Z25
-	VPERMI2B       zt_iq1_m<>+704(SB), Z25, K1, Z26
-	VPMULTISHIFTQB Z26, Z2, Z25
+	VPTESTMB       Z18, Z25, K1
+	VPTESTMB       Z19, Z25, K2
+	VPTESTMB       Z20, Z25, K3
+	VPMOVB2M       Z26, K4
+	KNOTQ          K4, K5
+	VMOVDQA64      Z26, Z25
+	VMOVDQU64      zt_iq1_m<>+768(SB), Z28
+	VPERMI2B       zt_iq1_m<>+832(SB), Z28, K4, Z25
+	VMOVDQU64      zt_iq1_m<>+640(SB), Z28
+	VPERMI2B       zt_iq1_m<>+704(SB), Z28, K5, Z25
+	VMOVDQA64      Z26, Z28
+	VMOVDQU64      zt_iq1_m<>+1024(SB), Z29
+	VPERMI2B       zt_iq1_m<>+1088(SB), Z29, K4, Z28
+	VMOVDQU64      zt_iq1_m<>+896(SB), Z29
+	VPERMI2B       zt_iq1_m<>+960(SB), Z29, K5, Z28
+	VMOVDQU8       Z28, K1, Z25
+	VMOVDQA64      Z26, Z28
+	VMOVDQU64      zt_iq1_m<>+1280(SB), Z29
+	VPERMI2B       zt_iq1_m<>+1344(SB), Z29, K4, Z28
+	VMOVDQU64      zt_iq1_m<>+1152(SB), Z29
+	VPERMI2B       zt_iq1_m<>+1216(SB), Z29, K5, Z28
+	VMOVDQA64      Z26, Z29
+	VMOVDQU64      zt_iq1_m<>+1536(SB), Z30
+	VPERMI2B       zt_iq1_m<>+1600(SB), Z30, K4, Z29
+	VMOVDQU64      zt_iq1_m<>+1408(SB), Z30
+	VPERMI2B       zt_iq1_m<>+1472(SB), Z30, K5, Z29
+	VMOVDQU8       Z29, K1, Z28
+	VMOVDQU8       Z28, K2, Z25
+	VMOVDQA64      Z26, Z28
+	VMOVDQU64      zt_iq1_m<>+1792(SB), Z29
+	VPERMI2B       zt_iq1_m<>+1856(SB), Z29, K4, Z28
+	VMOVDQU64      zt_iq1_m<>+1664(SB), Z29
+	VPERMI2B       zt_iq1_m<>+1728(SB), Z29, K5, Z28
+	VMOVDQA64      Z26, Z29
+	VMOVDQU64      zt_iq1_m<>+2048(SB), Z30
+	VPERMI2B       zt_iq1_m<>+2112(SB), Z30, K4, Z29
+	VMOVDQU64      zt_iq1_m<>+1920(SB), Z30
+	VPERMI2B       zt_iq1_m<>+1984(SB), Z30, K5, Z29
+	VMOVDQU8       Z29, K1, Z28
+	VMOVDQA64      Z26, Z29
+	VMOVDQU64      zt_iq1_m<>+2304(SB), Z30
+	VPERMI2B       zt_iq1_m<>+2368(SB), Z30, K4, Z29
+	VMOVDQU64      zt_iq1_m<>+2176(SB), Z30
+	VPERMI2B       zt_iq1_m<>+2240(SB), Z30, K5, Z29
+	VMOVDQA64      Z26, Z26
+	VMOVDQU64      zt_iq1_m<>+2560(SB), Z30
+	VPERMI2B       zt_iq1_m<>+2624(SB), Z30, K4, Z26
+	VMOVDQU64      zt_iq1_m<>+2432(SB), Z30
+	VPERMI2B       zt_iq1_m<>+2496(SB), Z30, K5, Z26
+	VMOVDQU8       Z26, K1, Z29
+	VMOVDQU8       Z29, K2, Z28
+	VMOVDQU8       Z28, K3, Z25
+	VPMULTISHIFTQB Z25, Z2, Z26
 	VPMULTISHIFTQB Z24, Z7, Z28
-	VPTERNLOGD     $0xe4, Z1, Z28, Z25
-	VPERMB         Z0, Z25, Z25
-	VMOVDQU64      Z25, (SI)
-	VPMULTISHIFTQB Z27, Z2, Z25
-	VPTERNLOGD     $0xe4, Z1, Z28, Z25
-	VPERMB         Z0, Z25, Z25
-	VMOVDQU64      Z25, 128(SI)
-	VPMULTISHIFTQB Z26, Z3, Z25
+	VPTERNLOGD     $0xe4, Z1, Z28, Z26
+	VPERMB         Z0, Z26, Z26
+	VMOVDQU64      Z26, (SI)
+	VPMULTISHIFTQB Z27, Z2, Z26
+	VPTERNLOGD     $0xe4, Z1, Z28, Z26
+	VPERMB         Z0, Z26, Z26
+	VMOVDQU64      Z26, 128(SI)
+	VPMULTISHIFTQB Z25, Z3, Z26
 	VPMULTISHIFTQB Z24, Z8, Z28
-	VPTERNLOGD     $0xe4, Z1, Z28, Z25
-	VPERMB         Z0, Z25, Z25
-	VMOVDQU64      Z25, 256(SI)
-	VPMULTISHIFTQB Z27, Z3, Z25
-	VPTERNLOGD     $0xe4, Z1, Z28, Z25
-	VPERMB         Z0, Z25, Z25
-	VMOVDQU64      Z25, 384(SI)
-	VPMULTISHIFTQB Z26, Z4, Z25
+	VPTERNLOGD     $0xe4, Z1, Z28, Z26
+	VPERMB         Z0, Z26, Z26
+	VMOVDQU64      Z26, 256(SI)
+	VPMULTISHIFTQB Z27, Z3, Z26
+	VPTERNLOGD     $0xe4, Z1, Z28, Z26
+	VPERMB         Z0, Z26, Z26
+	VMOVDQU64      Z26, 384(SI)
+	VPMULTISHIFTQB Z25, Z4, Z26
 	VPMULTISHIFTQB Z24, Z9, Z28
-	VPTERNLOGD     $0xe4, Z1, Z28, Z25
-	VPERMB         Z0, Z25, Z25
-	VMOVDQU64      Z25, 512(SI)
-	VPMULTISHIFTQB Z27, Z4, Z25
-	VPTERNLOGD     $0xe4, Z1, Z28, Z25
-	VPERMB         Z0, Z25, Z25
-	VMOVDQU64      Z25, 640(SI)
-	VPMULTISHIFTQB Z26, Z5, Z25
+	VPTERNLOGD     $0xe4, Z1, Z28, Z26
+	VPERMB         Z0, Z26, Z26
+	VMOVDQU64      Z26, 512(SI)
+	VPMULTISHIFTQB Z27, Z4, Z26
+	VPTERNLOGD     $0xe4, Z1, Z28, Z26
+	VPERMB         Z0, Z26, Z26
+	VMOVDQU64      Z26, 640(SI)
+	VPMULTISHIFTQB Z25, Z5, Z25
 	VPMULTISHIFTQB Z24, Z10, Z24
 	VPTERNLOGD     $0xe4, Z1, Z24, Z25
 	VPERMB         Z0, Z25, Z25
@@ -229,99 +222,86 @@ run:
 	VPERMI2B       Z14, Z13, K1, Z27
 	KNOTQ          K1, K1
 	VPERMI2B       Z12, Z11, K1, Z27
-	VPMOVB2M       Z26, K1
-	VPTESTMB       Z18, Z25, K2
-	VPTESTMB       Z19, Z25, K3
-	VPTESTMB       Z20, Z25, K4
-	KANDQ          K4, K3, K5
-	KANDQ          K5, K2, K6
-	KANDQ          K6, K1, K7
-	VMOVDQU64      zt_iq1_m<>+2560(SB), Z25
-	VPERMI2B       zt_iq1_m<>+2624(SB), Z25, K7, Z26
-	KANDNQ         K6, K1, K6
-	VMOVDQU64      zt_iq1_m<>+2432(SB), Z25
-	VPERMI2B       zt_iq1_m<>+2496(SB), Z25, K6, Z26
-	KANDNQ         K5, K2, K5
-	KANDQ          K5, K1, K6
-	VMOVDQU64      zt_iq1_m<>+2304(SB), Z25
-	VPERMI2B       zt_iq1_m<>+2368(SB), Z25, K6, Z26
-	KANDNQ         K5, K1, K5
-	VMOVDQU64      zt_iq1_m<>+2176(SB), Z25
-	VPERMI2B       zt_iq1_m<>+2240(SB), Z25, K5, Z26
-	KANDNQ         K4, K3, K5
-	KANDQ          K5, K2, K6
-	KANDQ          K6, K1, K7
-	VMOVDQU64      zt_iq1_m<>+2048(SB), Z25
-	VPERMI2B       zt_iq1_m<>+2112(SB), Z25, K7, Z26
-	KANDNQ         K6, K1, K6
-	VMOVDQU64      zt_iq1_m<>+1920(SB), Z25
-	VPERMI2B       zt_iq1_m<>+1984(SB), Z25, K6, Z26
-	KANDNQ         K5, K2, K5
-	KANDQ          K5, K1, K6
-	VMOVDQU64      zt_iq1_m<>+1792(SB), Z25
-	VPERMI2B       zt_iq1_m<>+1856(SB), Z25, K6, Z26
-	KANDNQ         K5, K1, K5
-	VMOVDQU64      zt_iq1_m<>+1664(SB), Z25
-	VPERMI2B       zt_iq1_m<>+1728(SB), Z25, K5, Z26
-	KNOTQ          K4, K4
-	KANDQ          K4, K3, K5
-	KANDQ          K5, K2, K6
-	KANDQ          K6, K1, K7
-	VMOVDQU64      zt_iq1_m<>+1536(SB), Z25
-	VPERMI2B       zt_iq1_m<>+1600(SB), Z25, K7, Z26
-	KANDNQ         K6, K1, K6
-	VMOVDQU64      zt_iq1_m<>+1408(SB), Z25
-	VPERMI2B       zt_iq1_m<>+1472(SB), Z25, K6, Z26
-	KANDNQ         K5, K2, K5
-	KANDQ          K5, K1, K6
-	VMOVDQU64      zt_iq1_m<>+1280(SB), Z25
-	VPERMI2B       zt_iq1_m<>+1344(SB), Z25, K6, Z26
-	KANDNQ         K5, K1, K5
-	VMOVDQU64      zt_iq1_m<>+1152(SB), Z25
-	VPERMI2B       zt_iq1_m<>+1216(SB), Z25, K5, Z26
-	KANDNQ         K4, K3, K3
-	KANDQ          K3, K2, K4
-	KANDQ          K4, K1, K5
-	VMOVDQU64      zt_iq1_m<>+1024(SB), Z25
-	VPERMI2B       zt_iq1_m<>+1088(SB), Z25, K5, Z26
-	KANDNQ         K4, K1, K4
-	VMOVDQU64      zt_iq1_m<>+896(SB), Z25
-	VPERMI2B       zt_iq1_m<>+960(SB), Z25, K4, Z26
-	KANDNQ         K3, K2, K2
-	KANDQ          K2, K1, K3
-	VMOVDQU64      zt_iq1_m<>+768(SB), Z25
-	VPERMI2B       zt_iq1_m<>+832(SB), Z25, K3, Z26
-	KANDNQ         K2, K1, K1
-	VMOVDQU64      zt_iq1_m<>+640(SB), Z25
-	VPERMI2B       zt_iq1_m<>+704(SB), Z25, K1, Z26
-	VPMULTISHIFTQB Z26, Z2, Z25
+	VPTESTMB       Z18, Z25, K1
+	VPTESTMB       Z19, Z25, K2
+	VPTESTMB       Z20, Z25, K3
+	VPMOVB2M       Z26, K4
+	KNOTQ          K4, K5
+	VMOVDQA64      Z26, Z25
+	VMOVDQU64      zt_iq1_m<>+768(SB), Z28
+	VPERMI2B       zt_iq1_m<>+832(SB), Z28, K4, Z25
+	VMOVDQU64      zt_iq1_m<>+640(SB), Z28
+	VPERMI2B       zt_iq1_m<>+704(SB), Z28, K5, Z25
+	VMOVDQA64      Z26, Z28
+	VMOVDQU64      zt_iq1_m<>+1024(SB), Z29
+	VPERMI2B       zt_iq1_m<>+1088(SB), Z29, K4, Z28
+	VMOVDQU64      zt_iq1_m<>+896(SB), Z29
+	VPERMI2B       zt_iq1_m<>+960(SB), Z29, K5, Z28
+	VMOVDQU8       Z28, K1, Z25
+	VMOVDQA64      Z26, Z28
+	VMOVDQU64      zt_iq1_m<>+1280(SB), Z29
+	VPERMI2B       zt_iq1_m<>+1344(SB), Z29, K4, Z28
+	VMOVDQU64      zt_iq1_m<>+1152(SB), Z29
+	VPERMI2B       zt_iq1_m<>+1216(SB), Z29, K5, Z28
+	VMOVDQA64      Z26, Z29
+	VMOVDQU64      zt_iq1_m<>+1536(SB), Z30
+	VPERMI2B       zt_iq1_m<>+1600(SB), Z30, K4, Z29
+	VMOVDQU64      zt_iq1_m<>+1408(SB), Z30
+	VPERMI2B       zt_iq1_m<>+1472(SB), Z30, K5, Z29
+	VMOVDQU8       Z29, K1, Z28
+	VMOVDQU8       Z28, K2, Z25
+	VMOVDQA64      Z26, Z28
+	VMOVDQU64      zt_iq1_m<>+1792(SB), Z29
+	VPERMI2B       zt_iq1_m<>+1856(SB), Z29, K4, Z28
+	VMOVDQU64      zt_iq1_m<>+1664(SB), Z29
+	VPERMI2B       zt_iq1_m<>+1728(SB), Z29, K5, Z28
+	VMOVDQA64      Z26, Z29
+	VMOVDQU64      zt_iq1_m<>+2048(SB), Z30
+	VPERMI2B       zt_iq1_m<>+2112(SB), Z30, K4, Z29
+	VMOVDQU64      zt_iq1_m<>+1920(SB), Z30
+	VPERMI2B       zt_iq1_m<>+1984(SB), Z30, K5, Z29
+	VMOVDQU8       Z29, K1, Z28
+	VMOVDQA64      Z26, Z29
+	VMOVDQU64      zt_iq1_m<>+2304(SB), Z30
+	VPERMI2B       zt_iq1_m<>+2368(SB), Z30, K4, Z29
+	VMOVDQU64      zt_iq1_m<>+2176(SB), Z30
+	VPERMI2B       zt_iq1_m<>+2240(SB), Z30, K5, Z29
+	VMOVDQA64      Z26, Z26
+	VMOVDQU64      zt_iq1_m<>+2560(SB), Z30
+	VPERMI2B       zt_iq1_m<>+2624(SB), Z30, K4, Z26
+	VMOVDQU64      zt_iq1_m<>+2432(SB), Z30
+	VPERMI2B       zt_iq1_m<>+2496(SB), Z30, K5, Z26
+	VMOVDQU8       Z26, K1, Z29
+	VMOVDQU8       Z29, K2, Z28
+	VMOVDQU8       Z28, K3, Z25
+	VPMULTISHIFTQB Z25, Z2, Z26
 	VPMULTISHIFTQB Z24, Z7, Z28
-	VPTERNLOGD     $0xe4, Z1, Z28, Z25
-	VPERMB         Z0, Z25, Z25
-	VMOVDQU64      Z25, 64(SI)
-	VPMULTISHIFTQB Z27, Z2, Z25
-	VPTERNLOGD     $0xe4, Z1, Z28, Z25
-	VPERMB         Z0, Z25, Z25
-	VMOVDQU64      Z25, 192(SI)
-	VPMULTISHIFTQB Z26, Z3, Z25
+	VPTERNLOGD     $0xe4, Z1, Z28, Z26
+	VPERMB         Z0, Z26, Z26
+	VMOVDQU64      Z26, 64(SI)
+	VPMULTISHIFTQB Z27, Z2, Z26
+	VPTERNLOGD     $0xe4, Z1, Z28, Z26
+	VPERMB         Z0, Z26, Z26
+	VMOVDQU64      Z26, 192(SI)
+	VPMULTISHIFTQB Z25, Z3, Z26
 	VPMULTISHIFTQB Z24, Z8, Z28
-	VPTERNLOGD     $0xe4, Z1, Z28, Z25
-	VPERMB         Z0, Z25, Z25
-	VMOVDQU64      Z25, 320(SI)
-	VPMULTISHIFTQB Z27, Z3, Z25
-	VPTERNLOGD     $0xe4, Z1, Z28, Z25
-	VPERMB         Z0, Z25, Z25
-	VMOVDQU64      Z25, 448(SI)
-	VPMULTISHIFTQB Z26, Z4, Z25
+	VPTERNLOGD     $0xe4, Z1, Z28, Z26
+	VPERMB         Z0, Z26, Z26
+	VMOVDQU64      Z26, 320(SI)
+	VPMULTISHIFTQB Z27, Z3, Z26
+	VPTERNLOGD     $0xe4, Z1, Z28, Z26
+	VPERMB         Z0, Z26, Z26
+	VMOVDQU64      Z26, 448(SI)
+	VPMULTISHIFTQB Z25, Z4, Z26
 	VPMULTISHIFTQB Z24, Z9, Z28
-	VPTERNLOGD     $0xe4, Z1, Z28, Z25
-	VPERMB         Z0, Z25, Z25
-	VMOVDQU64      Z25, 576(SI)
-	VPMULTISHIFTQB Z27, Z4, Z25
-	VPTERNLOGD     $0xe4, Z1, Z28, Z25
-	VPERMB         Z0, Z25, Z25
-	VMOVDQU64      Z25, 704(SI)
-	VPMULTISHIFTQB Z26, Z5, Z25
+	VPTERNLOGD     $0xe4, Z1, Z28, Z26
+	VPERMB         Z0, Z26, Z26
+	VMOVDQU64      Z26, 576(SI)
+	VPMULTISHIFTQB Z27, Z4, Z26
+	VPTERNLOGD     $0xe4, Z1, Z28, Z26
+	VPERMB         Z0, Z26, Z26
+	VMOVDQU64      Z26, 704(SI)
+	VPMULTISHIFTQB Z25, Z5, Z25
 	VPMULTISHIFTQB Z24, Z10, Z24
 	VPTERNLOGD     $0xe4, Z1, Z24, Z25
 	VPERMB         Z0, Z25, Z25

@@ -5,7 +5,7 @@
 #include "textflag.h"
 
 // func zt_expand_iq1_s_avx512vnni(dst *byte, w *byte, blocks int64)
-// Requires: AVX, AVX512BW, AVX512F, AVX512VBMI
+// Requires: AVX, AVX512BW, AVX512F, AVX512VBMI, MMX+
 TEXT ·zt_expand_iq1_s_avx512vnni(SB), NOSPLIT, $0-24
 	MOVQ         dst+0(FP), AX
 	MOVQ         w+8(FP), CX
@@ -40,10 +40,16 @@ TEXT ·zt_expand_iq1_s_avx512vnni(SB), NOSPLIT, $0-24
 	VPBROADCASTD BX, Z19
 
 block:
+	LEAQ 3200(CX), DI
 	XORQ BX, BX
 	MOVQ AX, SI
 
 run:
+	PREFETCHT0     (DI)
+	PREFETCHT0     64(DI)
+	PREFETCHT0     128(DI)
+	PREFETCHT0     192(DI)
+	ADDQ           $0x000000c8, DI
 	VPSRLW         $0x0b, 1024(CX)(BX*2), Z20
 	VPTERNLOGD     $0xea, Z18, Z17, Z20
 	VPMOVWB        Z20, 8192(AX)(BX*1)
@@ -60,96 +66,83 @@ run:
 	VPERMI2B       Z10, Z9, K1, Z23
 	KNOTQ          K1, K1
 	VPERMI2B       Z8, Z7, K1, Z23
-	VPMOVB2M       Z22, K1
-	VPTESTMB       Z14, Z21, K2
-	VPTESTMB       Z15, Z21, K3
-	VPTESTMB       Z16, Z21, K4
-	KANDQ          K4, K3, K5
-	KANDQ          K5, K2, K6
-	KANDQ          K6, K1, K7
-	VMOVDQU64      zt_iq1_s<>+2304(SB), Z21
-	VPERMI2B       zt_iq1_s<>+2368(SB), Z21, K7, Z22
-	KANDNQ         K6, K1, K6
-	VMOVDQU64      zt_iq1_s<>+2176(SB), Z21
-	VPERMI2B       zt_iq1_s<>+2240(SB), Z21, K6, Z22
-	KANDNQ         K5, K2, K5
-	KANDQ          K5, K1, K6
-	VMOVDQU64      zt_iq1_s<>+2048(SB), Z21
-	VPERMI2B       zt_iq1_s<>+2112(SB), Z21, K6, Z22
-	KANDNQ         K5, K1, K5
-	VMOVDQU64      zt_iq1_s<>+1920(SB), Z21
-	VPERMI2B       zt_iq1_s<>+1984(SB), Z21, K5, Z22
-	KANDNQ         K4, K3, K5
-	KANDQ          K5, K2, K6
-	KANDQ          K6, K1, K7
-	VMOVDQU64      zt_iq1_s<>+1792(SB), Z21
-	VPERMI2B       zt_iq1_s<>+1856(SB), Z21, K7, Z22
-	KANDNQ         K6, K1, K6
-	VMOVDQU64      zt_iq1_s<>+1664(SB), Z21
-	VPERMI2B       zt_iq1_s<>+1728(SB), Z21, K6, Z22
-	KANDNQ         K5, K2, K5
-	KANDQ          K5, K1, K6
-	VMOVDQU64      zt_iq1_s<>+1536(SB), Z21
-	VPERMI2B       zt_iq1_s<>+1600(SB), Z21, K6, Z22
-	KANDNQ         K5, K1, K5
-	VMOVDQU64      zt_iq1_s<>+1408(SB), Z21
-	VPERMI2B       zt_iq1_s<>+1472(SB), Z21, K5, Z22
-	KNOTQ          K4, K4
-	KANDQ          K4, K3, K5
-	KANDQ          K5, K2, K6
-	KANDQ          K6, K1, K7
-	VMOVDQU64      zt_iq1_s<>+1280(SB), Z21
-	VPERMI2B       zt_iq1_s<>+1344(SB), Z21, K7, Z22
-	KANDNQ         K6, K1, K6
-	VMOVDQU64      zt_iq1_s<>+1152(SB), Z21
-	VPERMI2B       zt_iq1_s<>+1216(SB), Z21, K6, Z22
-	KANDNQ         K5, K2, K5
-	KANDQ          K5, K1, K6
-	VMOVDQU64      zt_iq1_s<>+1024(SB), Z21
-	VPERMI2B       zt_iq1_s<>+1088(SB), Z21, K6, Z22
-	KANDNQ         K5, K1, K5
-	VMOVDQU64      zt_iq1_s<>+896(SB), Z21
-	VPERMI2B       zt_iq1_s<>+960(SB), Z21, K5, Z22
-	KANDNQ         K4, K3, K3
-	KANDQ          K3, K2, K4
-	KANDQ          K4, K1, K5
-	VMOVDQU64      zt_iq1_s<>+768(SB), Z21
-	VPERMI2B       zt_iq1_s<>+832(SB), Z21, K5, Z22
-	KANDNQ         K4, K1, K4
-	VMOVDQU64      zt_iq1_s<>+640(SB), Z21
-	VPERMI2B       zt_iq1_s<>+704(SB), Z21, K4, Z22
-	KANDNQ         K3, K2, K2
-	KANDQ          K2, K1, K3
-	VMOVDQU64      zt_iq1_s<>+512(SB), Z21
-	VPERMI2B       zt_iq1_s<>+576(SB), Z21, K3, Z22
-	KANDNQ         K2, K1, K1
-	VMOVDQU64      zt_iq1_s<>+384(SB), Z21
-	VPERMI2B       zt_iq1_s<>+448(SB), Z21, K1, Z22
-	VPMULTISHIFTQB Z22, Z2, Z21
-	VPTERNLOGD     $0xe4, Z1, Z20, Z21
-	VPERMB         Z0, Z21, Z21
-	VMOVDQU64      Z21, (SI)
-	VPMULTISHIFTQB Z23, Z2, Z21
-	VPTERNLOGD     $0xe4, Z1, Z20, Z21
-	VPERMB         Z0, Z21, Z21
-	VMOVDQU64      Z21, 128(SI)
-	VPMULTISHIFTQB Z22, Z3, Z21
-	VPTERNLOGD     $0xe4, Z1, Z20, Z21
-	VPERMB         Z0, Z21, Z21
-	VMOVDQU64      Z21, 256(SI)
-	VPMULTISHIFTQB Z23, Z3, Z21
-	VPTERNLOGD     $0xe4, Z1, Z20, Z21
-	VPERMB         Z0, Z21, Z21
-	VMOVDQU64      Z21, 384(SI)
-	VPMULTISHIFTQB Z22, Z4, Z21
-	VPTERNLOGD     $0xe4, Z1, Z20, Z21
-	VPERMB         Z0, Z21, Z21
-	VMOVDQU64      Z21, 512(SI)
-	VPMULTISHIFTQB Z23, Z4, Z21
-	VPTERNLOGD     $0xe4, Z1, Z20, Z21
-	VPERMB         Z0, Z21, Z21
-	VMOVDQU64      Z21, 640(SI)
-	VPMULTISHIFTQB Z22, Z5, Z21
+	VPTESTMB       Z14, Z21, K1
+	VPTESTMB       Z15, Z21, K2
+	VPTESTMB       Z16, Z21, K3
+	VPMOVB2M       Z22, K4
+	KNOTQ          K4, K5
+	VMOVDQA64      Z22, Z21
+	VMOVDQU64      zt_iq1_s<>+512(SB), Z24
+	VPERMI2B       zt_iq1_s<>+576(SB), Z24, K4, Z21
+	VMOVDQU64      zt_iq1_s<>+384(SB), Z24
+	VPERMI2B       zt_iq1_s<>+448(SB), Z24, K5, Z21
+	VMOVDQA64      Z22, Z24
+	VMOVDQU64      zt_iq1_s<>+768(SB), Z25
+	VPERMI2B       zt_iq1_s<>+832(SB), Z25, K4, Z24
+	VMOVDQU64      zt_iq1_s<>+640(SB), Z25
+	VPERMI2B       zt_iq1_s<>+704(SB), Z25, K5, Z24
+	VMOVDQU8       Z24, K1, Z21
+	VMOVDQA64      Z22, Z24
+	VMOVDQU64      zt_iq1_s<>+1024(SB), Z25
+	VPERMI2B       zt_iq1_s<>+1088(SB), Z25, K4, Z24
+	VMOVDQU64      zt_iq1_s<>+896(SB), Z25
+	VPERMI2B       zt_iq1_s<>+960(SB), Z25, K5, Z24
+	VMOVDQA64      Z22, Z25
+	VMOVDQU64      zt_iq1_s<>+1280(SB), Z26
+	VPERMI2B       zt_iq1_s<>+1344(SB), Z26, K4, Z25
+	VMOVDQU64      zt_iq1_s<>+1152(SB), Z26
+	VPERMI2B       zt_iq1_s<>+1216(SB), Z26, K5, Z25
+	VMOVDQU8       Z25, K1, Z24
+	VMOVDQU8       Z24, K2, Z21
+	VMOVDQA64      Z22, Z24
+	VMOVDQU64      zt_iq1_s<>+1536(SB), Z25
+	VPERMI2B       zt_iq1_s<>+1600(SB), Z25, K4, Z24
+	VMOVDQU64      zt_iq1_s<>+1408(SB), Z25
+	VPERMI2B       zt_iq1_s<>+1472(SB), Z25, K5, Z24
+	VMOVDQA64      Z22, Z25
+	VMOVDQU64      zt_iq1_s<>+1792(SB), Z26
+	VPERMI2B       zt_iq1_s<>+1856(SB), Z26, K4, Z25
+	VMOVDQU64      zt_iq1_s<>+1664(SB), Z26
+	VPERMI2B       zt_iq1_s<>+1728(SB), Z26, K5, Z25
+	VMOVDQU8       Z25, K1, Z24
+	VMOVDQA64      Z22, Z25
+	VMOVDQU64      zt_iq1_s<>+2048(SB), Z26
+	VPERMI2B       zt_iq1_s<>+2112(SB), Z26, K4, Z25
+	VMOVDQU64      zt_iq1_s<>+1920(SB), Z26
+	VPERMI2B       zt_iq1_s<>+1984(SB), Z26, K5, Z25
+	VMOVDQA64      Z22, Z22
+	VMOVDQU64      zt_iq1_s<>+2304(SB), Z26
+	VPERMI2B       zt_iq1_s<>+2368(SB), Z26, K4, Z22
+	VMOVDQU64      zt_iq1_s<>+2176(SB), Z26
+	VPERMI2B       zt_iq1_s<>+2240(SB), Z26, K5, Z22
+	VMOVDQU8       Z22, K1, Z25
+	VMOVDQU8       Z25, K2, Z24
+	VMOVDQU8       Z24, K3, Z21
+	VPMULTISHIFTQB Z21, Z2, Z22
+	VPTERNLOGD     $0xe4, Z1, Z20, Z22
+	VPERMB         Z0, Z22, Z22
+	VMOVDQU64      Z22, (SI)
+	VPMULTISHIFTQB Z23, Z2, Z22
+	VPTERNLOGD     $0xe4, Z1, Z20, Z22
+	VPERMB         Z0, Z22, Z22
+	VMOVDQU64      Z22, 128(SI)
+	VPMULTISHIFTQB Z21, Z3, Z22
+	VPTERNLOGD     $0xe4, Z1, Z20, Z22
+	VPERMB         Z0, Z22, Z22
+	VMOVDQU64      Z22, 256(SI)
+	VPMULTISHIFTQB Z23, Z3, Z22
+	VPTERNLOGD     $0xe4, Z1, Z20, Z22
+	VPERMB         Z0, Z22, Z22
+	VMOVDQU64      Z22, 384(SI)
+	VPMULTISHIFTQB Z21, Z4, Z22
+	VPTERNLOGD     $0xe4, Z1, Z20, Z22
+	VPERMB         Z0, Z22, Z22
+	VMOVDQU64      Z22, 512(SI)
+	VPMULTISHIFTQB Z23, Z4, Z22
+	VPTERNLOGD     $0xe4, Z1, Z20, Z22
+	VPERMB         Z0, Z22, Z22
+	VMOVDQU64      Z22, 640(SI)
+	VPMULTISHIFTQB Z21, Z5, Z21
 	VPTERNLOGD     $0xe4, Z1, Z20, Z21
 	VPERMB         Z0, Z21, Z21
 	VMOVDQU64      Z21, 768(SI)
@@ -170,96 +163,83 @@ run:
 	VPERMI2B       Z10, Z9, K1, Z23
 	KNOTQ          K1, K1
 	VPERMI2B       Z8, Z7, K1, Z23
-	VPMOVB2M       Z22, K1
-	VPTESTMB       Z14, Z21, K2
-	VPTESTMB       Z15, Z21, K3
-	VPTESTMB       Z16, Z21, K4
-	KANDQ          K4, K3, K5
-	KANDQ          K5, K2, K6
-	KANDQ          K6, K1, K7
-	VMOVDQU64      zt_iq1_s<>+2304(SB), Z21
-	VPERMI2B       zt_iq1_s<>+2368(SB), Z21, K7, Z22
-	KANDNQ         K6, K1, K6
-	VMOVDQU64      zt_iq1_s<>+2176(SB), Z21
-	VPERMI2B       zt_iq1_s<>+2240(SB), Z21, K6, Z22
-	KANDNQ         K5, K2, K5
-	KANDQ          K5, K1, K6
-	VMOVDQU64      zt_iq1_s<>+2048(SB), Z21
-	VPERMI2B       zt_iq1_s<>+2112(SB), Z21, K6, Z22
-	KANDNQ         K5, K1, K5
-	VMOVDQU64      zt_iq1_s<>+1920(SB), Z21
-	VPERMI2B       zt_iq1_s<>+1984(SB), Z21, K5, Z22
-	KANDNQ         K4, K3, K5
-	KANDQ          K5, K2, K6
-	KANDQ          K6, K1, K7
-	VMOVDQU64      zt_iq1_s<>+1792(SB), Z21
-	VPERMI2B       zt_iq1_s<>+1856(SB), Z21, K7, Z22
-	KANDNQ         K6, K1, K6
-	VMOVDQU64      zt_iq1_s<>+1664(SB), Z21
-	VPERMI2B       zt_iq1_s<>+1728(SB), Z21, K6, Z22
-	KANDNQ         K5, K2, K5
-	KANDQ          K5, K1, K6
-	VMOVDQU64      zt_iq1_s<>+1536(SB), Z21
-	VPERMI2B       zt_iq1_s<>+1600(SB), Z21, K6, Z22
-	KANDNQ         K5, K1, K5
-	VMOVDQU64      zt_iq1_s<>+1408(SB), Z21
-	VPERMI2B       zt_iq1_s<>+1472(SB), Z21, K5, Z22
-	KNOTQ          K4, K4
-	KANDQ          K4, K3, K5
-	KANDQ          K5, K2, K6
-	KANDQ          K6, K1, K7
-	VMOVDQU64      zt_iq1_s<>+1280(SB), Z21
-	VPERMI2B       zt_iq1_s<>+1344(SB), Z21, K7, Z22
-	KANDNQ         K6, K1, K6
-	VMOVDQU64      zt_iq1_s<>+1152(SB), Z21
-	VPERMI2B       zt_iq1_s<>+1216(SB), Z21, K6, Z22
-	KANDNQ         K5, K2, K5
-	KANDQ          K5, K1, K6
-	VMOVDQU64      zt_iq1_s<>+1024(SB), Z21
-	VPERMI2B       zt_iq1_s<>+1088(SB), Z21, K6, Z22
-	KANDNQ         K5, K1, K5
-	VMOVDQU64      zt_iq1_s<>+896(SB), Z21
-	VPERMI2B       zt_iq1_s<>+960(SB), Z21, K5, Z22
-	KANDNQ         K4, K3, K3
-	KANDQ          K3, K2, K4
-	KANDQ          K4, K1, K5
-	VMOVDQU64      zt_iq1_s<>+768(SB), Z21
-	VPERMI2B       zt_iq1_s<>+832(SB), Z21, K5, Z22
-	KANDNQ         K4, K1, K4
-	VMOVDQU64      zt_iq1_s<>+640(SB), Z21
-	VPERMI2B       zt_iq1_s<>+704(SB), Z21, K4, Z22
-	KANDNQ         K3, K2, K2
-	KANDQ          K2, K1, K3
-	VMOVDQU64      zt_iq1_s<>+512(SB), Z21
-	VPERMI2B       zt_iq1_s<>+576(SB), Z21, K3, Z22
-	KANDNQ         K2, K1, K1
-	VMOVDQU64      zt_iq1_s<>+384(SB), Z21
-	VPERMI2B       zt_iq1_s<>+448(SB), Z21, K1, Z22
-	VPMULTISHIFTQB Z22, Z2, Z21
-	VPTERNLOGD     $0xe4, Z1, Z20, Z21
-	VPERMB         Z0, Z21, Z21
-	VMOVDQU64      Z21, 64(SI)
-	VPMULTISHIFTQB Z23, Z2, Z21
-	VPTERNLOGD     $0xe4, Z1, Z20, Z21
-	VPERMB         Z0, Z21, Z21
-	VMOVDQU64      Z21, 192(SI)
-	VPMULTISHIFTQB Z22, Z3, Z21
-	VPTERNLOGD     $0xe4, Z1, Z20, Z21
-	VPERMB         Z0, Z21, Z21
-	VMOVDQU64      Z21, 320(SI)
-	VPMULTISHIFTQB Z23, Z3, Z21
-	VPTERNLOGD     $0xe4, Z1, Z20, Z21
-	VPERMB         Z0, Z21, Z21
-	VMOVDQU64      Z21, 448(SI)
-	VPMULTISHIFTQB Z22, Z4, Z21
-	VPTERNLOGD     $0xe4, Z1, Z20, Z21
-	VPERMB         Z0, Z21, Z21
-	VMOVDQU64      Z21, 576(SI)
-	VPMULTISHIFTQB Z23, Z4, Z21
-	VPTERNLOGD     $0xe4, Z1, Z20, Z21
-	VPERMB         Z0, Z21, Z21
-	VMOVDQU64      Z21, 704(SI)
-	VPMULTISHIFTQB Z22, Z5, Z21
+	VPTESTMB       Z14, Z21, K1
+	VPTESTMB       Z15, Z21, K2
+	VPTESTMB       Z16, Z21, K3
+	VPMOVB2M       Z22, K4
+	KNOTQ          K4, K5
+	VMOVDQA64      Z22, Z21
+	VMOVDQU64      zt_iq1_s<>+512(SB), Z24
+	VPERMI2B       zt_iq1_s<>+576(SB), Z24, K4, Z21
+	VMOVDQU64      zt_iq1_s<>+384(SB), Z24
+	VPERMI2B       zt_iq1_s<>+448(SB), Z24, K5, Z21
+	VMOVDQA64      Z22, Z24
+	VMOVDQU64      zt_iq1_s<>+768(SB), Z25
+	VPERMI2B       zt_iq1_s<>+832(SB), Z25, K4, Z24
+	VMOVDQU64      zt_iq1_s<>+640(SB), Z25
+	VPERMI2B       zt_iq1_s<>+704(SB), Z25, K5, Z24
+	VMOVDQU8       Z24, K1, Z21
+	VMOVDQA64      Z22, Z24
+	VMOVDQU64      zt_iq1_s<>+1024(SB), Z25
+	VPERMI2B       zt_iq1_s<>+1088(SB), Z25, K4, Z24
+	VMOVDQU64      zt_iq1_s<>+896(SB), Z25
+	VPERMI2B       zt_iq1_s<>+960(SB), Z25, K5, Z24
+	VMOVDQA64      Z22, Z25
+	VMOVDQU64      zt_iq1_s<>+1280(SB), Z26
+	VPERMI2B       zt_iq1_s<>+1344(SB), Z26, K4, Z25
+	VMOVDQU64      zt_iq1_s<>+1152(SB), Z26
+	VPERMI2B       zt_iq1_s<>+1216(SB), Z26, K5, Z25
+	VMOVDQU8       Z25, K1, Z24
+	VMOVDQU8       Z24, K2, Z21
+	VMOVDQA64      Z22, Z24
+	VMOVDQU64      zt_iq1_s<>+1536(SB), Z25
+	VPERMI2B       zt_iq1_s<>+1600(SB), Z25, K4, Z24
+	VMOVDQU64      zt_iq1_s<>+1408(SB), Z25
+	VPERMI2B       zt_iq1_s<>+1472(SB), Z25, K5, Z24
+	VMOVDQA64      Z22, Z25
+	VMOVDQU64      zt_iq1_s<>+1792(SB), Z26
+	VPERMI2B       zt_iq1_s<>+1856(SB), Z26, K4, Z25
+	VMOVDQU64      zt_iq1_s<>+1664(SB), Z26
+	VPERMI2B       zt_iq1_s<>+1728(SB), Z26, K5, Z25
+	VMOVDQU8       Z25, K1, Z24
+	VMOVDQA64      Z22, Z25
+	VMOVDQU64      zt_iq1_s<>+2048(SB), Z26
+	VPERMI2B       zt_iq1_s<>+2112(SB), Z26, K4, Z25
+	VMOVDQU64      zt_iq1_s<>+1920(SB), Z26
+	VPERMI2B       zt_iq1_s<>+1984(SB), Z26, K5, Z25
+	VMOVDQA64      Z22, Z22
+	VMOVDQU64      zt_iq1_s<>+2304(SB), Z26
+	VPERMI2B       zt_iq1_s<>+2368(SB), Z26, K4, Z22
+	VMOVDQU64      zt_iq1_s<>+2176(SB), Z26
+	VPERMI2B       zt_iq1_s<>+2240(SB), Z26, K5, Z22
+	VMOVDQU8       Z22, K1, Z25
+	VMOVDQU8       Z25, K2, Z24
+	VMOVDQU8       Z24, K3, Z21
+	VPMULTISHIFTQB Z21, Z2, Z22
+	VPTERNLOGD     $0xe4, Z1, Z20, Z22
+	VPERMB         Z0, Z22, Z22
+	VMOVDQU64      Z22, 64(SI)
+	VPMULTISHIFTQB Z23, Z2, Z22
+	VPTERNLOGD     $0xe4, Z1, Z20, Z22
+	VPERMB         Z0, Z22, Z22
+	VMOVDQU64      Z22, 192(SI)
+	VPMULTISHIFTQB Z21, Z3, Z22
+	VPTERNLOGD     $0xe4, Z1, Z20, Z22
+	VPERMB         Z0, Z22, Z22
+	VMOVDQU64      Z22, 320(SI)
+	VPMULTISHIFTQB Z23, Z3, Z22
+	VPTERNLOGD     $0xe4, Z1, Z20, Z22
+	VPERMB         Z0, Z22, Z22
+	VMOVDQU64      Z22, 448(SI)
+	VPMULTISHIFTQB Z21, Z4, Z22
+	VPTERNLOGD     $0xe4, Z1, Z20, Z22
+	VPERMB         Z0, Z22, Z22
+	VMOVDQU64      Z22, 576(SI)
+	VPMULTISHIFTQB Z23, Z4, Z22
+	VPTERNLOGD     $0xe4, Z1, Z20, Z22
+	VPERMB         Z0, Z22, Z22
+	VMOVDQU64      Z22, 704(SI)
+	VPMULTISHIFTQB Z21, Z5, Z21
 	VPTERNLOGD     $0xe4, Z1, Z20, Z21
 	VPERMB         Z0, Z21, Z21
 	VMOVDQU64      Z21, 832(SI)

@@ -49,11 +49,11 @@ type Build struct {
 
 // header is what templates see.
 type header struct {
-	Target     target.Target
-	Types      []catalog.Type
-	Quantizers []kernel.Info
-	Version    string
-	BLAS       string
+	Target  target.Target
+	Kernels []kernel.Info
+	Types   []catalog.Type
+	Version string
+	BLAS    string
 }
 
 // Tuned builds every program for t, and the named tests of upstream.
@@ -179,11 +179,11 @@ func (b *Build) lay(ctx context.Context, w workspace.Workspace, s *progress.Step
 		}
 	}
 	laid, err := render.Lay(ctx, w.Templates(), src, header{
-		Target:     b.Target,
-		Types:      catalog.Types(),
-		Quantizers: catalog.Quantizers(),
-		Version:    Version,
-		BLAS:       b.BLAS.Name,
+		Target:  b.Target,
+		Kernels: catalog.Runtime(),
+		Types:   catalog.Types(),
+		Version: Version,
+		BLAS:    b.BLAS.Name,
 	}, map[string][]byte{zen5Dir + "gemm.S": b.Kernels["gemm"]})
 	s.Did("queue applied, %d files laid in (%d changed)", len(laid.Written)+len(laid.Unchanged), len(laid.Written))
 	return err

@@ -26,8 +26,10 @@ func All() []kernel.Info {
 // Type is a weight type and the kernels that multiply by it.
 type Type struct {
 	*weight.Spec
-	GEMM  []kernel.Info // by activation rows: element i computes i+1
-	Ahead []kernel.Info // the same, prefetching weights
+	Expand  *kernel.Info  // makes panels of Kernels of packed ones, nil where the kernels read these
+	Kernels *weight.Spec  // what the kernels read
+	GEMM    []kernel.Info // by activation rows: element i computes i+1
+	Ahead   []kernel.Info // the same, prefetching weights, where they are read from memory
 }
 
 // Types returns every weight type that has kernels.
@@ -35,15 +37,23 @@ func Types() []Type {
 	var types []Type
 	all := All()
 	for _, s := range weight.Specs() {
-		t := Type{Spec: s}
+		t := Type{Spec: s, Kernels: s}
+		for _, k := range all {
+			if k.Op == kernel.Expand && k.Type == s.Name {
+				t.Expand, t.Kernels = &k, s.Wide()
+			}
+		}
 		for _, k := range all {
 			switch {
-			case k.Op != kernel.GEMM || k.Type != s.Name:
+			case k.Op != kernel.GEMM || k.Type != t.Kernels.Name:
 			case k.Ahead > 0:
 				t.Ahead = append(t.Ahead, k)
 			default:
 				t.GEMM = append(t.GEMM, k)
 			}
+		}
+		if t.Expand != nil {
+			t.Ahead = t.GEMM
 		}
 		if t.GEMM != nil {
 			types = append(types, t)
@@ -56,7 +66,7 @@ func Types() []Type {
 func (t Type) WorkBytes() int {
 	n := 0
 	for rows := range t.GEMM {
-		n = max(n, gemm.WorkBytes(t.Spec, rows+1))
+		n = max(n, gemm.WorkBytes(t.Kernels, rows+1))
 	}
 	return n
 }
@@ -75,7 +85,7 @@ func (t Type) Group() activation.Format {
 	return activation.Q8_1
 }
 
-// Quantizers returns the kernels that quantize activations.
-func Quantizers() []kernel.Info {
-	return slices.DeleteFunc(All(), func(k kernel.Info) bool { return k.Op != kernel.Quantize })
+// Runtime returns the kernels that llama.cpp calls: all but those that only measure.
+func Runtime() []kernel.Info {
+	return slices.DeleteFunc(All(), func(k kernel.Info) bool { return k.Op == kernel.Read || k.Op == kernel.Peak })
 }

@@ -37,6 +37,7 @@ class multiplier {
     // this thread's
     uint8_t * work;
     float *   tile;
+    uint8_t * expanded;  // panels
 
   public:
     multiplier(const weight_type & type, ggml_tensor * op, uint8_t * scratch) :
@@ -44,13 +45,15 @@ class multiplier {
         dst(op),
         cols(op->src[0]->ne[1]),
         panels((cols + tile_cols - 1) / tile_cols),
-        blocks(op->src[0]->ne[0] / type.block),
+        blocks(blocks_of(type, op)),
         work(scratch),
-        tile((float *) (scratch + aligned(type.work_bytes))) {}
+        tile((float *) (scratch + aligned(type.work_bytes))),
+        expanded((uint8_t *) tile + aligned(tile_bytes)) {}
 
     // Bytes of a thread's scratch memory.
-    static size_t scratch_size(const weight_type & type) {
-        return aligned(type.work_bytes) + aligned(sizeof(float) * tile_rows * tile_cols);
+    static size_t scratch_size(const weight_type & type, const ggml_tensor * op) {
+        const size_t panels = type.expand == nullptr ? 0 : expanded_panels(type, blocks_of(type, op)) * blocks_of(type, op);
+        return aligned(type.work_bytes) + aligned(tile_bytes) + aligned(panels * type.kernel_bytes);
     }
 
     // This thread's share of count products, none of which has fewer than one row. The threadpool's chunk counter is at nth.
@@ -79,40 +82,92 @@ class multiplier {
     }
 
   private:
+    static constexpr size_t tile_bytes = sizeof(float) * tile_rows * tile_cols;
+
+    static int64_t blocks_of(const weight_type & type, const ggml_tensor * op) { return op->src[0]->ne[0] / type.block; }
+
+    // How many panels fit into half of L2 as the kernels read them.
+    static int64_t expanded_panels(const weight_type & type, int64_t blocks) {
+        return std::max<int64_t>(1, l2_bytes / 2 / (blocks * type.kernel_bytes));
+    }
+
     // Computes the result's columns of panels first..last-1, for all rows of a product.
     void multiply(const product & p, int64_t first, int64_t last) const {
-        const row_groups &  groups  = p.groups;
-        const gemm_kernel * kernels = get_switches().ahead && groups.n <= 2 * tile_rows ? type.ahead : type.gemm;
-
+        if (type.expand != nullptr) {
+            if (p.groups.count() == 1) {
+                expand_blocks(p, first, last);
+            } else {
+                expand_panels(p, first, last);
+            }
+            return;
+        }
         // a panel too large for L2 is taken in parts along k where sums can wait in dst
         const bool    split = type.in_registers && p.rows == nullptr;
         const int64_t part  = split ? std::max<int64_t>(1, std::min<int64_t>(blocks, l2_bytes / 2 / type.panel_bytes())) : blocks;
-        const int64_t row_bytes = type.block / block_size(type.format) * block_bytes(type.format);  // of a weight block's activations
         for (int64_t b = 0; b < blocks; b += part) {
-            const int64_t n = std::min(part, blocks - b);
-            for (int64_t g = 0; g < groups.count(); g++) {
-                const int64_t   row    = groups.start(g);
-                const int       height = groups.height(g);
-                const uint8_t * a      = p.activations + (row * blocks + b * height) * row_bytes;
+            for (int64_t g = 0; g < p.groups.count(); g++) {
                 for (int64_t panel = first; panel < last; panel++) {
-                    const int64_t   col   = panel * tile_cols;
-                    const int64_t   width = std::min<int64_t>(cols - col, tile_cols);
-                    const uint64_t  mask  = ~0ULL >> (64 - width);
-                    const uint8_t * w     = p.panels + (panel * blocks + b) * type.panel_bytes();
-                    if (p.rows == nullptr) {
-                        float * out = (float *) ((char *) dst->data + row * dst->nb[1]) + col;
-                        kernels[height - 1](out, dst->nb[1], a, w, n, mask, b > 0, work);
-                        continue;
-                    }
-                    kernels[height - 1](tile, sizeof(float) * tile_cols, a, w, n, mask, 0, work);
-                    for (int r = 0; r < height; r++) {
-                        float * out = (float *) ((char *) dst->data + p.rows[row + r] * dst->nb[1]) + col;
-                        memcpy(out, tile + r * tile_cols, sizeof(float) * width);
-                    }
+                    compute(p, g, panel, packed(p, panel, b), b, std::min(part, blocks - b));
                 }
             }
         }
     }
+
+    // Each panel meets one group: its blocks stay in L1 between expansion and use.
+    void expand_blocks(const product & p, int64_t first, int64_t last) const {
+        constexpr int64_t part = 2;
+        for (int64_t panel = first; panel < last; panel++) {
+            for (int64_t b = 0; b < blocks; b += part) {
+                const int64_t n = std::min(part, blocks - b);
+                type.expand(expanded, packed(p, panel, b), n);
+                compute(p, 0, panel, expanded, b, n);
+            }
+        }
+    }
+
+    // Each panel meets many groups: some wait in L2, and every group meets all of these while it is in L1.
+    void expand_panels(const product & p, int64_t first, int64_t last) const {
+        const int64_t some = expanded_panels(type, blocks);
+        const size_t  size = blocks * type.kernel_bytes;
+        for (int64_t from = first; from < last; from += some) {
+            const int64_t n = std::min(some, last - from);
+            for (int64_t i = 0; i < n; i++) {
+                type.expand(expanded + i * size, packed(p, from + i, 0), blocks);
+            }
+            for (int64_t g = 0; g < p.groups.count(); g++) {
+                for (int64_t i = 0; i < n; i++) {
+                    compute(p, g, from + i, expanded + i * size, 0, blocks);
+                }
+            }
+        }
+    }
+
+    const uint8_t * packed(const product & p, int64_t panel, int64_t block) const {
+        return p.panels + (panel * blocks + block) * type.panel_bytes();
+    }
+
+    // Adds the products of n blocks from block b on, which are at w, to a group's columns of a panel.
+    void compute(const product & p, int64_t g, int64_t panel, const uint8_t * w, int64_t b, int64_t n) const {
+        const int64_t   per_block = type.block / block_size(type.format) * block_bytes(type.format);
+        const int64_t   row       = p.groups.start(g);
+        const int       height    = p.groups.height(g);
+        const uint8_t * a         = p.activations + (row * blocks + b * height) * per_block;
+        const int64_t   col       = panel * tile_cols;
+        const int64_t   width     = std::min<int64_t>(cols - col, tile_cols);
+        const uint64_t  mask      = ~0ULL >> (64 - width);
+
+        const gemm_kernel kernel = (prefetches(p) ? type.ahead : type.gemm)[height - 1];
+        if (p.rows == nullptr) {
+            kernel((float *) ((char *) dst->data + row * dst->nb[1]) + col, dst->nb[1], a, w, n, mask, b > 0, work);
+            return;
+        }
+        kernel(tile, sizeof(float) * tile_cols, a, w, n, mask, b > 0, work);
+        for (int r = 0; b + n == blocks && r < height; r++) {
+            memcpy((float *) ((char *) dst->data + p.rows[row + r] * dst->nb[1]) + col, tile + r * tile_cols, sizeof(float) * width);
+        }
+    }
+
+    static bool prefetches(const product & p) { return get_switches().ahead && p.groups.n <= 2 * tile_rows; }
 };
 
 // Bytes of a quantized row.
@@ -183,7 +238,7 @@ size_t work_size(const weight_type & type, const ggml_tensor * op, int n_threads
         default:
             return 0;
     }
-    return line + shared + n_threads * multiplier::scratch_size(type);
+    return line + shared + n_threads * multiplier::scratch_size(type, op);
 }
 
 static uint8_t * work_memory(const ggml_compute_params * params) {
@@ -207,7 +262,7 @@ void mul_mat(const weight_type & type, ggml_compute_params * params, ggml_tensor
     ggml_barrier(params->threadpool);
 
     const product whole = { (const uint8_t *) src0->data, work, groups, nullptr };
-    multiplier(type, op, work + activations + params->ith * multiplier::scratch_size(type)).run(params, &whole, 1);
+    multiplier(type, op, work + activations + params->ith * multiplier::scratch_size(type, op)).run(params, &whole, 1);
 }
 
 static int32_t expert_of(const ggml_tensor * ids, int64_t slot, int64_t token, int64_t experts) {
@@ -287,7 +342,7 @@ void mul_mat_id(const weight_type & type, ggml_compute_params * params, ggml_ten
         }
         ggml_barrier(params->threadpool);
     }
-    multiplier(type, op, work + at.end + params->ith * multiplier::scratch_size(type)).run(params, products, count);
+    multiplier(type, op, work + at.end + params->ith * multiplier::scratch_size(type, op)).run(params, products, count);
 }
 
 void get_rows(const weight_type & type, const ggml_compute_params * params, ggml_tensor * op) {

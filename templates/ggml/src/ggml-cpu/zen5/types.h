@@ -53,6 +53,8 @@ struct weight_type {
     activation         format;
     bool               in_registers;  // float sums between two calls lie in dst alone, and k may be split
     size_t             work_bytes;    // of work space for a kernel
+    expand_kernel      expand;            // makes what the others read of a packed panel; nullptr: they read that itself
+    size_t             kernel_bytes;      // of a panel block as they read it
     gemm_kernel        gemm[tile_rows];   // by activation rows: element i computes i+1
     gemm_kernel        ahead[tile_rows];  // the same, prefetching weights: for rows so few that memory is the limit
     std::vector<plane> planes;

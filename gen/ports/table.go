@@ -110,7 +110,8 @@ const shareText = "\nProducts as a share of the CPU's peak of VPDPBUSD, by activ
 
 const tileText = "\nTime for a row of products with tiles of 1 row and more, against tiles of the most rows; and how many sums a tile has, of those that it takes to\n" +
 	"start VPDPBUSD as fast as the pipes do while each waits for the one before. `gen/target` has the rows that are best for every type of a CPU; a\n" +
-	"test holds it to that. More do not fit: their sums and totals alone would take 28 of 32 registers.\n"
+	"test holds it to that. More do not fit: their sums and totals alone would take 28 of 32 registers. So zen5, which nobody has measured, has 6 x 32\n" +
+	"as well: as its pipes take twice as many VPDPBUSD a cycle as those of zen4, so do they everything else, but its sums must be twice as many.\n"
 
 const countText = "\nInstructions for 256 weights of each of 32 rows, in the kernels with the most activation rows. Loads and stores count beside the\n" +
 	"instructions that they are part of.\n"

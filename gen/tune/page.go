@@ -8,6 +8,7 @@ import (
 	"text/tabwriter"
 
 	"github.com/llama-zen-turbo/llama-zen-turbo/avo/kernel"
+	roofline "github.com/llama-zen-turbo/llama-zen-turbo/avo/roofline/program"
 	"github.com/llama-zen-turbo/llama-zen-turbo/gen/ports"
 )
 
@@ -18,6 +19,8 @@ func (r Result) Table(w io.Writer) error {
 	for _, k := range r.Kernels {
 		rows := fmt.Sprint(k.Row.Rows)
 		switch {
+		case k.Op == kernel.Peak:
+			rows = k.Name
 		case k.Op == kernel.Expand:
 			rows = "expanded"
 		case k.Ahead > 0:
@@ -56,6 +59,8 @@ func (r Result) Write(w io.Writer) error {
 	r.kernelTable(&b, "prefetching", func(k Kernel) bool { return k.Op == kernel.GEMM && k.Ahead > 0 })
 	r.kernelTable(&b, "expanding", func(k Kernel) bool { return k.Op == kernel.Expand })
 
+	r.kernelTable(&b, fmt.Sprintf("%d VPDPBUSD and as many VPMULLD", roofline.PeakChains), func(k Kernel) bool { return k.Op == kernel.Peak })
+
 	p("\n## Rows of a tile\n\nShare of the peak that products reach with tiles of so many rows. `gen/target` has %d x %d.\n", r.Target.Tile.Rows, r.Target.Tile.Cols)
 	r.choices(&b, r.Rows, func(c Choice) string { return fmt.Sprintf("%d rows", c.Tile) })
 	p("\n## Part of the L2 cache\n\nShare of the peak where the weights that meet all rows before the next do fill so much of the %d KiB. The runtime has %g.\n",
@@ -67,21 +72,25 @@ func (r Result) Write(w io.Writer) error {
 
 // kernelTable writes a table of some kernels, if there are any: a row for each type and a column for each number of activation rows.
 func (r Result) kernelTable(b *strings.Builder, title string, which func(Kernel) bool) {
-	var types []string
+	var types []string // a kernel that has none counts by its name
 	cells := map[string][]string{}
 	titles := []string{title}
 	for _, k := range r.Kernels {
 		if !which(k) {
 			continue
 		}
-		if !slices.Contains(types, k.Type) {
-			types = append(types, k.Type)
+		t := k.Type
+		if t == "" {
+			t = k.Name
+		}
+		if !slices.Contains(types, t) {
+			types = append(types, t)
 		}
 		i := k.Cycles.Interval()
-		cells[k.Type] = append(cells[k.Type], fmt.Sprintf("%.1f; %.1f (%.1f .. %.1f); %s", r.bound(k), k.Cycles.Median(), i.Low, i.High, percent(r.bound(k)/k.Cycles.Median())))
-		if n := len(cells[k.Type]); n == len(titles) {
+		cells[t] = append(cells[t], fmt.Sprintf("%.1f; %.1f (%.1f .. %.1f); %s", r.bound(k), k.Cycles.Median(), i.Low, i.High, percent(r.bound(k)/k.Cycles.Median())))
+		if n := len(cells[t]); n == len(titles) {
 			column := fmt.Sprintf("%d rows", k.Row.Rows)
-			if k.Op == kernel.Expand {
+			if k.Op != kernel.GEMM {
 				column = "bound; measured; share"
 			}
 			titles = append(titles, column)

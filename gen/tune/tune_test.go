@@ -25,8 +25,8 @@ import (
 
 // rowsOf bounds the kernels of the types that the tests below multiply.
 var rowsOf = sync.OnceValues(func() ([]ports.Row, error) {
-	return ports.Rows(slices.DeleteFunc(program.Programs(), func(p kernel.Program) bool {
-		return p.Type != "Q8_0" && p.Type != "Q4_K" && p.Type != "TQ1_0"
+	return ports.Rows(slices.DeleteFunc(append(program.Programs(), roofline.Programs()...), func(p kernel.Program) bool {
+		return p.Type != "Q8_0" && p.Type != "Q4_K" && p.Type != "TQ1_0" && p.Name != together
 	}))
 })
 
@@ -245,7 +245,7 @@ func TestPage(t *testing.T) {
 	for _, want := range []string{
 		"on test CPU (Test family 1h model 2h), load average 0.2 before",
 		"| without prefetching | 1 rows | 2 rows | 3 rows | 4 rows | 5 rows | 6 rows |\n", "\n| Q8_0 | 14.5; 29.0 (29.0 .. 29.0); 50 % |",
-		"| prefetching | 1 rows |", "| expanding | bound; measured; share |", "\n| TQ1_0 | ",
+		"| prefetching | 1 rows |", "| expanding | bound; measured; share |", "\n| TQ1_0 | ", "\n| 24 VPDPBUSD and as many VPMULLD | bound", "\n| " + together + " | 16.0; 32.0 (32.0 .. 32.0); 50 % |",
 		"prompt: 2048 x 2048 weights by 512 rows\n\n| type | 2 rows | 3 rows | 4 rows | 5 rows | 6 rows |\n", "\n| Q8_0 | 51.0 % (50.0 .. 52.0) | 51.0 %",
 		"prompt, long rows: 2048 x 8192 weights by 512 rows\n\n| type | 0.125 | 0.25 | 0.5 | 0.75 | 1 |\n", "\n| Q4_K | 62.0 % (61.0 .. 63.0) |",
 	} {
@@ -253,7 +253,7 @@ func TestPage(t *testing.T) {
 			t.Errorf("the page lacks %q:\n%s", want, page.String())
 		}
 	}
-	for _, want := range []string{"1, prefetching", "expanded", "29.0 .. 29.0", "50 %"} {
+	for _, want := range []string{"1, prefetching", "expanded", together, "29.0 .. 29.0", "50 %"} {
 		if !strings.Contains(table.String(), want) {
 			t.Errorf("the table lacks %q:\n%s", want, table.String())
 		}

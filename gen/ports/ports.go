@@ -158,10 +158,9 @@ func (c CPU) Bound(l Loop) (Bound, error) {
 			}
 			demands[setOf(o.ports)] += o.n * c.passes(s.form, o) * s.Times
 		}
-		if s.fused {
-			n--
+		if !s.fused {
+			slots += max(n, 1) * s.Times
 		}
-		slots += max(n, 1-boolean(s.fused)) * s.Times
 	}
 	cycles, busy := least(demands)
 	b := Bound{cycles, c.describe(busy)}
@@ -169,13 +168,6 @@ func (c CPU) Bound(l Loop) (Bound, error) {
 		b = Bound{dispatch, "dispatch"}
 	}
 	return b, nil
-}
-
-func boolean(b bool) int {
-	if b {
-		return 1
-	}
-	return 0
 }
 
 // operations returns what the ports of c do for an instruction.

@@ -140,7 +140,7 @@ func Write(w io.Writer, rows []Row) error {
 		if !slices.Contains(types, r.Type) {
 			types = append(types, r.Type)
 		}
-		if most = max(most, r.Rows); r.Rows >= tallest[r.Type].Rows {
+		if most = max(most, r.Rows); r.Ahead == 0 && r.Rows > tallest[r.Type].Rows {
 			tallest[r.Type] = r
 		}
 	}

@@ -71,6 +71,7 @@ func (r Run) compare(ctx context.Context, speedOnly bool) error {
 		if ours {
 			programs = append(programs, gate.ArchsProgram)
 			programs = append(programs, gate.OpinionPrograms...)
+			programs = append(programs, gate.CompatibilityPrograms...)
 		}
 		stock, err := build.Stock(ctx, r.Workspace, r.Log, tuned.Target, programs...)
 		if err != nil {
@@ -83,10 +84,16 @@ func (r Run) compare(ctx context.Context, speedOnly bool) error {
 		if err != nil {
 			return err
 		}
+		var others *gate.Compatibility
+		if ours {
+			if others, err = r.compatibility(ctx, stock); err != nil {
+				return err
+			}
+		}
 		threads := runtime.NumCPU()
 		found, err := gate.Verify(ctx, r.Workspace, r.Log, gate.Options{
 			Stock: stock.Bin, Tuned: tuned.Bin, Tests: tuned.Tests, StockTests: stock.Tests, Models: models,
-			AccuracyOnly: accuracyOnly, SpeedOnly: speedOnly, Threads: threads, Rounds: rounds, Peers: peers,
+			Compatibility: others, AccuracyOnly: accuracyOnly, SpeedOnly: speedOnly, Threads: threads, Rounds: rounds, Peers: peers,
 			Roofline: func(ctx context.Context, count func(int, int, string)) (roofline.Limits, error) {
 				return roofline.Measure(ctx, threads, count)
 			},
@@ -160,6 +167,38 @@ func (r Run) smallModels(ctx context.Context, stock build.Build) ([]gate.Model, 
 	}
 	tiny, err := r.synthetic(ctx, stock, "tiny")
 	return append(models, gate.Small("tiny-q8_0", tiny)), err
+}
+
+// compatibility returns the small models and adapters to try features on: dense and with experts, of one type and of several, trained and
+// random.
+func (r Run) compatibility(ctx context.Context, stock build.Build) (*gate.Compatibility, error) {
+	var err error
+	write := func(shape, weights string) (m gate.Model) {
+		if err == nil {
+			m.Name = shape + "-" + weights
+			m.Path, err = model.Make(ctx, r.Log, r.Workspace, r.Workspace.Src(workspace.Variant{}), shape, weights)
+		}
+		return m
+	}
+	adapted := func(m gate.Model, shape string) (a gate.Adapted) {
+		if a.Model = m; err == nil {
+			a.Adapter, err = model.MakeAdapter(ctx, r.Log, r.Workspace, shape)
+		}
+		return a
+	}
+	files := reference.In(r.Workspace)
+	trained := gate.Model{Name: "reference-q8_0", Tokens: files.Tokens}
+	if trained.Path, err = r.quantized(ctx, stock, files.Model, "reference", "q8_0"); err != nil {
+		return nil, err
+	}
+	dense, experts := write("tiny", "q8_0"), write("tiny-moe", "q4_k_m")
+	return &gate.Compatibility{
+		Adapted:   []gate.Adapted{adapted(dense, "tiny"), adapted(experts, "tiny-moe")},
+		Cached:    []gate.Model{trained, experts},
+		Served:    []gate.Model{trained, experts},
+		Encoders:  []gate.Model{write("tiny-bert", "q8_0"), write("tiny-bert", "q4_K")},
+		Quantized: files.Model,
+	}, err
 }
 
 // synthetic makes the F16 model of a shape and returns it as Q8_0.

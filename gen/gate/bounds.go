@@ -298,6 +298,26 @@ var (
 	sweepRatio = Gate{Quantity: "speed of shapes over stock", Unit: "times"}
 )
 
+// Bounds on what people do besides running a model as it is. Logits are held to the criteria above.
+var (
+	compatAdapter = Gate{report.MeanKL, "nats", report.AtLeast, 0.1,
+		"an adapter made to change every token moves it by 4; one that both builds ignore would make them agree"}
+	compatCache = Gate{"differing logits", "", report.AtLeast, 1,
+		"a quantized cache rounds keys and values; one that both builds ignore would make them agree"}
+	compatOff = Gate{"differing logits", "", report.AtMost, 0,
+		"switched off, our build is stock's"}
+	compatQuantize = Gate{"differing files", "", report.AtMost, 0,
+		"nothing of ours is in the quantizers"}
+	compatEmbeddings = Gate{"NMSE of embeddings", "", report.AtMost, 3,
+		"times stock's own with flash attention off and on, of what tells the texts apart"}
+	compatRanks = Gate{"NMSE of scores", "", report.AtMost, 3,
+		"times stock's own, as for embeddings"}
+	compatAnswers = Gate{"answers that change in company", "", report.AtMost, 0,
+		"a token's bits do not depend on the batch, nor on its place in it"}
+	compatSlots = Gate{"slots used at once", "", report.AtLeast, slotClients,
+		"clients that were served one after the other would prove nothing"}
+)
+
 // The speed and memory bounds are what a throwaway integration of the kernels reached on two cores of a Zen 4 with the 1B
 // shape and Q8_0. Those on time hold on hosts of boundVendor; elsewhere notSlower takes the place of those on speed, and the rest are
 // ungated. The one on memory holds everywhere, since no CPU makes a build hold its weights twice.

@@ -25,7 +25,7 @@ const (
 	fakeLog     = "FAKE_LOG" // file that gets a line for each call
 )
 
-var fakes = slices.Concat(programs, []string{"zt-selftest", ArchsProgram, "llama-quantize"}, OpinionPrograms, UpstreamTests)
+var fakes = slices.Concat(programs, []string{"zt-selftest", ArchsProgram, "llama-quantize", "llama-server"}, OpinionPrograms, UpstreamTests)
 
 func TestMain(m *testing.M) {
 	if name := os.Getenv(fakeProgram); name != "" {
@@ -83,6 +83,8 @@ func fake(program string, args []string) error {
 		return fakeArchs(fault, args)
 	case "llama-quantize":
 		return fakeQuantize(fault, args)
+	case "llama-server":
+		return fakeServer(args, fault)
 	case "llama-perplexity":
 		return fakePerplexity(fault, args)
 	case "llama-results":
@@ -97,11 +99,12 @@ func fake(program string, args []string) error {
 	threads, n, out := f.Int("t", 1, ""), f.Int("n", 0, ""), f.String("o", "", "")
 	fa, ub, mode, load := f.String("fa", "auto", ""), f.Int("ub", 512, ""), f.String("mode", "prefill", ""), f.String("lm", "auto", "")
 	model, tokens := f.String("m", "", ""), f.String("tokens", "", "")
+	lora, cache, noRepack := f.String("lora", "", ""), f.String("ctk", "f16", ""), f.Bool("no-repack", false, "")
 	f.Int("chunk", 0, "")
 	prompts, depth, mixed := f.String("p", "", ""), f.Int("d", 0, ""), f.String("pg", "", "")
 	turns, at := f.String("turns", "", ""), f.Int("depth", 0, "")
 	f.Bool("no-warmup", false, "")
-	for _, name := range []string{"seqs", "slot", "r", "npp", "ntg", "npl", "c", "state"} {
+	for _, name := range []string{"seqs", "slot", "r", "npp", "ntg", "npl", "c", "state", "ctv"} {
 		f.String(name, "", "")
 	}
 	if err := f.Parse(args); err != nil {
@@ -131,7 +134,17 @@ func fake(program string, args []string) error {
 		if err != nil {
 			return err
 		}
-		return fakeLogits(*out, ids, fault, *fa == "off", *threads, *ub, *mode)
+		special := ""
+		switch {
+		case *lora != "" && fault != "adapter ignored":
+			special = "adapter"
+		case *cache != "f16" && fault != "cache not quantized":
+			special = "cache"
+		}
+		if fault == "packs regardless" && *noRepack || fault == "cannot be disabled" && os.Getenv("ZT_DISABLE") == "1" {
+			fault = "one ulp"
+		}
+		return fakeLogits(*out, ids, fault, special, *fa == "off", *threads, *ub, *mode)
 	case "greedy":
 		for i := range *n {
 			token, margin := i, 1.0
@@ -232,8 +245,8 @@ func fakeTokens(path string, n int) ([]int32, error) {
 	return tokens, nil
 }
 
-// fakeLogits writes logits that are a function of the token's place, give or take the fault.
-func fakeLogits(path string, tokens []int32, fault string, faOff bool, threads, ub int, mode string) error {
+// fakeLogits writes logits that are a function of the token's place and of what is special about the run, give or take the fault.
+func fakeLogits(path string, tokens []int32, fault, special string, faOff bool, threads, ub int, mode string) error {
 	n := len(tokens)
 	if n == 0 {
 		return errors.New("no tokens")
@@ -247,6 +260,12 @@ func fakeLogits(path string, tokens []int32, fault string, faOff bool, threads, 
 			e := 0.03 * noise.NormFloat64()
 			if faOff {
 				x += e
+			}
+			switch special {
+			case "adapter":
+				x += 2 * noise.NormFloat64()
+			case "cache":
+				x += 0.5 * e
 			}
 			switch {
 			case fault == "other noise":

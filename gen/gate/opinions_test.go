@@ -29,7 +29,7 @@ func fakeCompare(fault string, faOff bool, tokens []int32, places []int) (d Dive
 	var l [2]*Logits
 	for i, fault := range []string{"", fault} {
 		path := filepath.Join(dir, fmt.Sprint(i))
-		if err := fakeLogits(path, tokens, fault, i == 1 && faOff, 1, 512, "prefill"); err != nil {
+		if err := fakeLogits(path, tokens, fault, "", i == 1 && faOff, 1, 512, "prefill"); err != nil {
 			return d, err
 		}
 		if l[i], err = OpenLogits(path); err != nil {

@@ -106,6 +106,15 @@ func (v *verifier) key() (journal.Key, error) {
 			key["test "+name] = sum
 		}
 	}
+	if v.Compatibility != nil {
+		for _, path := range v.Compatibility.files() {
+			st, err := os.Stat(path)
+			if err != nil {
+				return nil, err
+			}
+			key["file "+path] = fmt.Sprintf("%d bytes of %v", st.Size(), st.ModTime().UTC())
+		}
+	}
 	for _, m := range v.Models {
 		st, err := os.Stat(m.Path)
 		if err != nil {

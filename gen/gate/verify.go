@@ -26,6 +26,8 @@ type Options struct {
 	StockTests   string // folder of ArchsProgram of the stock build; empty: the architectures it writes are not compared
 	Models       []Model
 
+	Compatibility *Compatibility // nil: that part is left out
+
 	AccuracyOnly bool // no timing: for machines that others use too
 	SpeedOnly    bool // nothing but timing, at leisure: benchRounds turns where Rounds does not say
 	Threads      int  // of every program; 0: one for each CPU
@@ -142,6 +144,11 @@ func Verify(ctx context.Context, w workspace.Workspace, log *progress.Log, o Opt
 			return report.Report{}, err
 		}
 	}
+	if o.Compatibility != nil && !o.SpeedOnly {
+		if err := errors.Join(v.stock.Check(CompatibilityPrograms...), v.tuned.Check(CompatibilityPrograms...), o.Compatibility.check()); err != nil {
+			return report.Report{}, err
+		}
+	}
 	if len(o.Models) == 0 {
 		return report.Report{}, errors.New("no model to verify with")
 	}
@@ -188,6 +195,11 @@ func Verify(ctx context.Context, w workspace.Workspace, log *progress.Log, o Opt
 	}
 	if !o.SpeedOnly {
 		if err := v.step(ctx, log, "shapes", "", v.sweep); err != nil {
+			return report.Report{}, err
+		}
+	}
+	if o.Compatibility != nil && !o.SpeedOnly {
+		if err := v.step(ctx, log, "compatibility", "", v.compatibility); err != nil {
 			return report.Report{}, err
 		}
 	}

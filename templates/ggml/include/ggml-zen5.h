@@ -21,6 +21,10 @@ GGML_API size_t ggml_zen5_piece_size(const struct ggml_tensor * tensor);
 // whole pages inside the part are given back; never call it on memory that is not a file mapping.
 GGML_API void ggml_zen5_drop_mapped(const void * data, size_t size);
 
+// A thread pool is about to compute a graph with so many threads, or to end: activations that products share are those of one graph.
+GGML_API void ggml_zen5_graph_start(struct ggml_threadpool * threadpool, int n_threads);
+GGML_API void ggml_zen5_threadpool_free(struct ggml_threadpool * threadpool);
+
 #ifdef __cplusplus
 }
 #endif

@@ -2,6 +2,7 @@
 
 #include "activations.h"
 #include "pack.h"
+#include "shared.h"
 #include "switches.h"
 
 #include "ggml-impl.h"
@@ -56,7 +57,8 @@ class multiplier {
         return aligned(type.work_bytes) + aligned(tile_bytes) + aligned(panels * type.kernel_bytes);
     }
 
-    // This thread's share of count products, none of which has fewer than one row. The threadpool's chunk counter is at nth.
+    // This thread's share of count products, none of which has fewer than one row. The threadpool's chunk counter is at nth, unless each has
+    // just one.
     void run(const ggml_compute_params * params, const product * products, int64_t count) const {
         const bool single = std::all_of(products, products + count, [](const product & p) { return p.groups.n == 1; });
         if (single) {
@@ -156,7 +158,9 @@ class multiplier {
         const int64_t   width     = std::min<int64_t>(cols - col, tile_cols);
         const uint64_t  mask      = ~0ULL >> (64 - width);
 
-        const gemm_kernel kernel = (prefetches(p) ? type.ahead : type.gemm)[height - 1];
+        // few rows wait for memory, unless a group before them has brought the weights to L2
+        const bool        ahead  = get_switches().ahead && p.groups.n <= 2 * tile_rows && g == 0;
+        const gemm_kernel kernel = (ahead ? type.ahead : type.gemm)[height - 1];
         if (p.rows == nullptr) {
             kernel((float *) ((char *) dst->data + row * dst->nb[1]) + col, dst->nb[1], a, w, n, mask, b > 0, work);
             return;
@@ -166,8 +170,6 @@ class multiplier {
             memcpy((float *) ((char *) dst->data + p.rows[row + r] * dst->nb[1]) + col, tile + r * tile_cols, sizeof(float) * width);
         }
     }
-
-    static bool prefetches(const product & p) { return get_switches().ahead && p.groups.n <= 2 * tile_rows; }
 };
 
 // Bytes of a quantized row.
@@ -206,7 +208,6 @@ struct id_layout {
     size_t  products;   // one for each expert that has rows, and their number behind
     size_t  starts;     // [experts+1] where each expert's pairs start
     size_t  pairs;      // [used*tokens] in order of experts: row of the result
-    size_t  quantized;  // rows of src1, each a group of its own
     size_t  grouped;    // rows of src1 in order of pairs
     size_t  end;
 
@@ -220,25 +221,18 @@ struct id_layout {
         products  = 0;
         starts    = products + aligned(sizeof(product) * std::max(experts, used) + sizeof(int64_t));
         pairs     = starts + aligned(sizeof(int32_t) * (experts + 1));
-        quantized = pairs + aligned(sizeof(int32_t) * used * tokens);
-        grouped   = quantized + aligned(row * ggml_nrows(op->src[1]));
+        grouped   = pairs + aligned(sizeof(int32_t) * used * tokens);
         end       = grouped + (tokens > 1 ? aligned(row * used * tokens) : 0);
     }
 };
 
 size_t work_size(const weight_type & type, const ggml_tensor * op, int n_threads) {
-    size_t shared = 0;
-    switch (op->op) {
-        case GGML_OP_MUL_MAT:
-            shared = aligned(quantized_bytes(type, op->src[1]->ne[0]) * ggml_nrows(op->src[1]));
-            break;
-        case GGML_OP_MUL_MAT_ID:
-            shared = id_layout(type, op).end;
-            break;
-        default:
-            return 0;
+    if (op->op != GGML_OP_MUL_MAT && op->op != GGML_OP_MUL_MAT_ID) {
+        return 0;
     }
-    return line + shared + n_threads * multiplier::scratch_size(type, op);
+    const bool with_ids = op->op == GGML_OP_MUL_MAT_ID;
+    shared_activations::reserve(type.format, with_ids, quantized_bytes(type, op->src[1]->ne[0]) * ggml_nrows(op->src[1]));
+    return line + (with_ids ? id_layout(type, op).end : 0) + n_threads * multiplier::scratch_size(type, op);
 }
 
 static uint8_t * work_memory(const ggml_compute_params * params) {
@@ -252,17 +246,19 @@ void mul_mat(const weight_type & type, ggml_compute_params * params, ggml_tensor
     if (groups.n == 0) {
         return;
     }
-    uint8_t *  work        = work_memory(params);
-    const auto activations = aligned(quantized_bytes(type, src1->ne[0]) * groups.n);
-
-    quantize(type, params, src1, groups, work);
-    if (params->ith == 0) {
+    bool      ready;
+    uint8_t * activations = shared_activations::of(params->threadpool).find(params, src1, type.format, false, ready);
+    if (!ready) {
+        quantize(type, params, src1, groups, activations);
+    }
+    if (groups.n > 1 && params->ith == 0) {
         ggml_threadpool_chunk_set(params->threadpool, params->nth);
     }
-    ggml_barrier(params->threadpool);
-
-    const product whole = { (const uint8_t *) src0->data, work, groups, nullptr };
-    multiplier(type, op, work + activations + params->ith * multiplier::scratch_size(type, op)).run(params, &whole, 1);
+    if (groups.n > 1 || !ready) {
+        ggml_barrier(params->threadpool);
+    }
+    const product whole = { (const uint8_t *) src0->data, activations, groups, nullptr };
+    multiplier(type, op, work_memory(params) + params->ith * multiplier::scratch_size(type, op)).run(params, &whole, 1);
 }
 
 static int32_t expert_of(const ggml_tensor * ids, int64_t slot, int64_t token, int64_t experts) {
@@ -290,6 +286,9 @@ void mul_mat_id(const weight_type & type, ggml_compute_params * params, ggml_ten
     int32_t *       pairs       = (int32_t *) (work + at.pairs);
     const uint8_t * weights     = (const uint8_t *) src0->data;
 
+    bool      ready;
+    uint8_t * quantized = shared_activations::of(params->threadpool).find(params, src1, type.format, true, ready);
+
     // the row of src1 that a pair meets
     auto source = [&](int32_t pair) { return pair / at.used * per_token + pair % at.used % per_token; };
 
@@ -299,7 +298,7 @@ void mul_mat_id(const weight_type & type, ggml_compute_params * params, ggml_ten
             for (int64_t i = 0; i < at.used; i++) {
                 pairs[i]          = (int32_t) i;
                 const int32_t e   = expert_of(ids, i, 0, at.experts);
-                products[i]       = { weights + e * matrix, work + at.quantized + source((int32_t) i) * row_bytes, row_groups(1), pairs + i };
+                products[i]       = { weights + e * matrix, quantized + source((int32_t) i) * row_bytes, row_groups(1), pairs + i };
             }
             count = at.used;
         } else {
@@ -325,8 +324,9 @@ void mul_mat_id(const weight_type & type, ggml_compute_params * params, ggml_ten
         }
         ggml_threadpool_chunk_set(params->threadpool, params->nth);
     }
-    const row_groups singles(ggml_nrows(src1), 1);
-    quantize(type, params, src1, singles, work + at.quantized);
+    if (!ready) {
+        quantize(type, params, src1, row_groups(ggml_nrows(src1), 1), quantized);
+    }
     ggml_barrier(params->threadpool);
 
     if (at.tokens > 1) {
@@ -335,7 +335,7 @@ void mul_mat_id(const weight_type & type, ggml_compute_params * params, ggml_ten
             const row_groups & groups = products[p].groups;
             for (int64_t i = params->ith; i < groups.n; i += params->nth) {
                 const int64_t g = groups.of(i);
-                copy_blocks(type.format, work + at.quantized + source(products[p].rows[i]) * row_bytes,
+                copy_blocks(type.format, quantized + source(products[p].rows[i]) * row_bytes,
                             (uint8_t *) products[p].activations + groups.start(g) * row_bytes, groups.height(g),
                             (int) (i - groups.start(g)), blocks);
             }

@@ -11,6 +11,8 @@ list(APPEND GGML_CPU_SOURCES
     ggml-cpu/zen5/pack.h
     ggml-cpu/zen5/pages.cpp
     ggml-cpu/zen5/pages.h
+    ggml-cpu/zen5/shared.cpp
+    ggml-cpu/zen5/shared.h
     ggml-cpu/zen5/switches.cpp
     ggml-cpu/zen5/switches.h
     ggml-cpu/zen5/types.cpp

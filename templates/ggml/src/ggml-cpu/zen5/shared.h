@@ -1,0 +1,58 @@
+#pragma once
+
+#include "types.h"
+
+#include "ggml-cpu-impl.h"
+#include "ggml.h"
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+// Quantized activations, which the products of one graph share: Q, K and V read one tensor, gate and up another. Each thread pool has its
+// own, since what lies in the work memory does not outlast an operation.
+
+namespace ggml::cpu::zen5 {
+
+class shared_activations {
+    // a format, in groups of tile_rows or of single rows
+    static constexpr int kinds = 4;
+
+    // What a thread knows to be in a buffer. Each thread keeps that for itself and all run the same operations, so that they agree
+    // without asking each other.
+    struct alignas(64) contents {
+        const ggml_tensor * src[kinds];
+        uint64_t            graph[kinds];
+    };
+
+    struct buffer {
+        uint8_t * base = nullptr;
+        size_t    size = 0;
+    };
+
+    static std::atomic<size_t> wanted[kinds];  // the most that an operation asked for
+
+    buffer                buffers[kinds];
+    std::vector<contents> known;      // by thread
+    uint64_t              graph = 0;  // number of the graph that is being computed
+
+  public:
+    // Those of a thread pool.
+    static shared_activations & of(const ggml_threadpool * pool);
+
+    // Tells how large a buffer has to be before a graph starts.
+    static void reserve(activation f, bool single_rows, size_t bytes);
+
+    // A new graph starts on so many threads: what the buffers hold is of no use any more.
+    void start(int n_threads);
+
+    // The pool ends.
+    void free();
+
+    // The buffer for src's rows, and whether it holds them already; if not, the caller quantizes them into it. A tensor's values do not
+    // change while a graph is computed, unless it is a view or an input that something else writes: such a one is never taken to be there.
+    uint8_t * find(const ggml_compute_params * params, const ggml_tensor * src, activation f, bool single_rows, bool & ready);
+};
+
+}  // namespace ggml::cpu::zen5

@@ -286,7 +286,7 @@ var (
 	sweepSlower = Gate{"shapes slower than stock", "", report.AtMost, 0,
 		"nobody is to be worse off than with stock, whatever the shape"}
 	sweepUndecided = Gate{"shapes that noise left undecided", "", report.AtMost, 4,
-		"a shape as fast as stock looks slower nine times in a row once in 500; more of them mean a machine too busy for the sweep to prove anything"}
+		"a shape as fast as stock looks slower nine times in a row once in 500; more of them mean that others used the CPUs, and the sweep proves nothing until they do not"}
 	sweepNMSE = Gate{"NMSE of results", "", report.AtMost, 1e-10,
 		"of the worst shape: activations are rounded as stock does it and only the order of sums differs, which makes 2e-12 in rows of 16384; one block with the scale of its neighbour makes 1e-7 in the largest matrix"}
 	sweepPacked = Gate{"shapes measured", "", report.AtLeast, 150,

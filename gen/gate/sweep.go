@@ -18,14 +18,16 @@ import (
 
 // How the sweep of shapes is made. Times are of each shape, in ms.
 const (
-	sweepShapes  = 200
-	sweepTime    = 300
-	sweepStock   = 50   // in stock's own program
-	sweepAgain   = 1000 // of a shape that looks slower, each time that it is measured anew
-	sweepTries   = 8    // of that, at most
-	sweepProofs  = 3    // of them that prove it
-	sweepTimeout = 15 * time.Minute
-	sweepWorst   = 5 // shapes that are named
+	sweepShapes   = 200
+	sweepTime     = 300
+	sweepStock    = 50  // in stock's own program
+	sweepAgain    = 600 // of a shape that looks slower, each time that it is measured anew
+	sweepTries    = 8   // of that, at most
+	sweepProofs   = 3   // of them that prove it
+	sweepTimeout  = 15 * time.Minute
+	sweepPatience = 3 * time.Minute // after which nothing is measured anew
+	sweepBusy     = 0.9             // of the time of its threads, in which a process had its CPUs for itself
+	sweepWorst    = 5               // shapes that are named
 )
 
 // product is a line of `zt-probe shapes`: a matrix product of one shape on weights where stock would keep them and, if they can be packed, in
@@ -36,6 +38,7 @@ type product struct {
 	Packed    bool      `json:"packed"`
 	StockHash string    `json:"stock_hash"` // of stock's results
 	NMSE      float64   `json:"nmse"`       // of ours from stock's
+	Busy      float64   `json:"busy"`       // CPU time over the time of all threads, which never sleep: below 1 where others use the CPUs
 	StockNS   []float64 `json:"stock_ns"`   // beside TunedNS, pair by pair
 	TunedNS   []float64 `json:"tuned_ns"`
 }
@@ -85,13 +88,9 @@ func (v *verifier) sweep(ctx context.Context, s *progress.Step) error {
 		return err
 	}
 
-	byType := map[string][]product{}
-	packed := 0
-	for _, p := range all {
-		if p.Packed {
-			byType[p.Type] = append(byType[p.Type], p)
-			packed++
-		}
+	byType, packed := packedOf(all), 0
+	for _, shapes := range byType {
+		packed += len(shapes)
 	}
 	what := fmt.Sprintf("seed %d", seed)
 	v.judge(sweepPacked, "", "all types", Measurement{Value: float64(packed), Note: what})
@@ -110,16 +109,34 @@ func (v *verifier) sweep(ctx context.Context, s *progress.Step) error {
 	if err != nil {
 		return err
 	}
+	count, busy := 0, 0
 	for _, name := range slices.Sorted(maps.Keys(byType)) {
-		v.judgeSpeeds(name, byType[name], slower[name])
+		v.judgeSpeeds(name, packedOf(all)[name], slower[name])
+		count += len(slower[name])
 	}
-	v.judge(sweepUndecided, "", "all types", Measurement{Value: float64(len(undecided)), Note: list(undecided)})
-	count := 0
-	for _, shapes := range slower {
-		count += len(shapes)
+	for _, p := range undecided {
+		if p.Busy < sweepBusy {
+			busy++
+		}
 	}
+	note := list(undecided)
+	if busy > 0 {
+		note = join(fmt.Sprintf("others used the CPUs during %d", busy), note)
+	}
+	v.judge(sweepUndecided, "", "all types", Measurement{Value: float64(len(undecided)), Note: note})
 	s.Did("%d shapes of %d types, %d of them slower than stock, %d undecided", packed, len(byType), count, len(undecided))
 	return nil
+}
+
+// packedOf is the shapes on packed weights, by type.
+func packedOf(all []product) map[string][]product {
+	byType := map[string][]product{}
+	for _, p := range all {
+		if p.Packed {
+			byType[p.Type] = append(byType[p.Type], p)
+		}
+	}
+	return byType
 }
 
 // shapeArgs asks zt-probe for the shapes of lines.
@@ -162,17 +179,23 @@ func (v *verifier) judgeStocksSide(side, own []product, seed uint32) error {
 	return nil
 }
 
-// slower returns, by type, the shapes that are slower than stock, with their last measurement. Those that look so are measured anew, each time
-// in another process: where pages happen to lie and what else runs is another chance then. A shape that looks faster once is not
-// slower; one is if the whole 95 % interval of its median ratio says so often enough. What is neither in the end is undecided.
+// slower returns, by type, the shapes that are slower than stock. Those that look so are measured anew, each time in another process: where
+// pages happen to lie is another chance then. A shape that looks faster once is not slower; one is if the whole 95 % interval of
+// its median ratio says so often enough. Where threads waited for a CPU the one with more barriers looks slower, so that such a measurement
+// says nothing. What is neither in the end is undecided. The last measurement of each shape that says something takes its place in all.
 func (v *verifier) slower(s *progress.Step, all []product, again func([]product) ([]product, error)) (slower map[string][]product, undecided []product, err error) {
-	suspects := slices.DeleteFunc(slices.Clone(all), func(p product) bool { return !p.Packed || p.ratio() >= 1 })
+	start := time.Now()
+	place := map[string]int{}
+	var suspects []product
+	for i, p := range all {
+		place[p.Shape] = i
+		if p.Packed && (p.Busy < sweepBusy || p.ratio() < 1) {
+			suspects = append(suspects, p)
+		}
+	}
 	slower = map[string][]product{}
 	proofs := map[string]int{}
-	for try := range sweepTries {
-		if len(suspects) == 0 {
-			break
-		}
+	for try := 0; try < sweepTries && len(suspects) > 0 && time.Since(start) < sweepPatience; try++ {
 		s.Count(2, 3, fmt.Sprintf("%d that look slower, time %d", len(suspects), try+2))
 		measured, err := again(suspects)
 		if err != nil {
@@ -180,7 +203,16 @@ func (v *verifier) slower(s *progress.Step, all []product, again func([]product)
 		}
 		suspects = nil
 		for _, p := range measured {
-			if !p.Packed || p.ratio() >= 1 {
+			i, asked := place[p.Shape]
+			switch {
+			case !asked || !p.Packed:
+				return nil, nil, fmt.Errorf("zt-probe shapes: the tuned build was not asked for %s, or packs it no more", p.Shape)
+			case p.Busy < sweepBusy:
+				suspects = append(suspects, p)
+				continue
+			}
+			all[i] = p
+			if p.ratio() >= 1 {
 				continue
 			}
 			if statistics.Bootstrap(p.ratios()).High < 1 {

@@ -36,17 +36,25 @@ func fakeShapes(args []string, fault string) error {
 		if err != nil {
 			return err
 		}
-		p := product{Shape: shape, Type: typ, Packed: true, StockHash: shape, NMSE: 1e-13}
+		p := product{Shape: shape, Type: typ, Packed: true, StockHash: shape, NMSE: 1e-13, Busy: 1}
 		for i := range 9 {
 			p.StockNS = append(p.StockNS, 1000+float64(i))
 			p.TunedNS = append(p.TunedNS, 400)
 		}
 		some := m < 22 // six of them, of one type
 		switch {
-		case fault == "slow shapes" && some, fault == "shapes slow at first" && some && drawn:
+		case fault == "slow shapes" && some, fault == "shapes slow at first" && some && drawn, fault == "busy at first" && some:
+			if fault == "busy at first" {
+				if !drawn {
+					break
+				}
+				p.Busy = 0.5
+			}
 			for i := range p.TunedNS {
 				p.TunedNS[i] = 1100
 			}
+		case fault == "busy machine":
+			p.Busy = 0.5
 		case fault == "noisy shapes" && some:
 			for i := range p.TunedNS {
 				p.TunedNS[i] = []float64{1200, 900, 1100}[i%3]
@@ -87,6 +95,9 @@ func TestSweepGates(t *testing.T) {
 		{"", "slow shapes", false, []string{"q8_0 shapes slower than stock is 6, not at most 0"}},
 		{"", "slow shapes", true, nil},
 		{"", "shapes slow at first", false, nil},
+		{"", "busy at first", false, nil},
+		{"", "busy machine", false, []string{"shapes that noise left undecided is 200, not at most 4"}},
+		{"", "busy machine", true, nil},
 		{"", "noisy shapes", false, []string{"shapes that noise left undecided is 6, not at most 4"}},
 		{"", "wrong products", true, []string{"q4_K NMSE of results is 1e-08, not at most 1e-10"}},
 		{"", "another stock", true, []string{"stock's side shapes with other results than in the stock build is 1, not at most 0"}},

@@ -300,9 +300,9 @@ var (
 
 // Bounds on what people do besides running a model as it is. Logits are held to the criteria above.
 var (
-	compatAdapter = Gate{report.MeanKL, "nats", report.AtLeast, 0.1,
+	compatAdapter = Gate{"divergence that the adapter makes", "nats", report.AtLeast, 0.1,
 		"an adapter made to change every token moves it by 4; one that both builds ignore would make them agree"}
-	compatCache = Gate{"differing logits", "", report.AtLeast, 1,
+	compatCache = Gate{"logits that the cache changes", "", report.AtLeast, 1,
 		"a quantized cache rounds keys and values; one that both builds ignore would make them agree"}
 	compatOff = Gate{"differing logits", "", report.AtMost, 0,
 		"switched off, our build is stock's"}

@@ -113,9 +113,9 @@ func TestCompatibilityGates(t *testing.T) {
 	}{
 		{"", "", ""},
 		{"", "adapter ignored", "m adapter, prefill 128 mean KL divergence is"},
-		{"adapter ignored", "adapter ignored", "m adapter / none mean KL divergence is 0, not at least 0.1"},
+		{"adapter ignored", "adapter ignored", "m adapter / none divergence that the adapter makes is 0, not at least 0.1"},
 		{"", "noisy", "m -ctk q8_0 -ctv q8_0, decode 128 mean KL divergence is"},
-		{"cache not quantized", "cache not quantized", "m -ctk q8_0 -ctv q8_0 / f16 differing logits is 0, not at least 1"},
+		{"cache not quantized", "cache not quantized", "m -ctk q8_0 -ctv q8_0 / f16 logits that the cache changes is 0, not at least 1"},
 		{"", "packs regardless", "m --no-repack differing logits is 1, not at most 0"},
 		{"", "cannot be disabled", "m ZT_DISABLE=1 differing logits is 1, not at most 0"},
 		{"", "quantizes otherwise", "llama-quantize Q6_K differing files is 1, not at most 0"},

@@ -23,18 +23,62 @@ func Ratio(ratios, same []float64) Interval {
 		return b
 	}
 	logs := logarithms(ratios)
-	n := float64(len(logs))
-	mean := 0.0
-	for _, x := range logs {
-		mean += x / n
-	}
+	mean, s := average(logs), max(scatter(logs), Noise(same))
+	half := Student(1-tail, len(logs)-1) * s / math.Sqrt(float64(len(logs)))
+	return Interval{Low: min(b.Low, math.Exp(mean-half)), High: max(b.High, math.Exp(mean+half))}
+}
+
+// Scatter is how far ratios of one kind lie from the mean of theirs, learnt from many groups of few.
+type Scatter struct {
+	Deviation float64 // standard deviation of logarithms
+	Degrees   int     // of freedom that it has
+}
+
+// Pool returns the scatter of ratios within groups, which may have different means but have noise of one size (pooled variance).
+// Each group must have two ratios or more, all positive; without any group the scatter has no degree of freedom.
+func Pool(groups ...[]float64) Scatter {
+	var s Scatter
 	squares := 0.0
-	for _, x := range logs {
+	for _, g := range groups {
+		deviation := scatter(logarithms(g))
+		squares += deviation * deviation * float64(len(g)-1)
+		s.Degrees += len(g) - 1
+	}
+	if s.Degrees > 0 {
+		s.Deviation = math.Sqrt(squares / float64(s.Degrees))
+	}
+	return s
+}
+
+// Ratio returns a 95 % confidence interval of a ratio from one of the groups that s was learnt from. Like the function Ratio's it covers two
+// others: Bootstrap's, which for few ratios is what they span, so that a group of more noise than the others does not pass for one of
+// less; and Student's with the deviation and the degrees of freedom of all groups together. Two ratios of thirty such groups say as
+// much as thirty of one.
+func (s Scatter) Ratio(ratios []float64) Interval {
+	b := Bootstrap(ratios)
+	if s.Degrees == 0 {
+		return b
+	}
+	mean := average(logarithms(ratios))
+	half := Student(1-tail, s.Degrees) * s.Deviation / math.Sqrt(float64(len(ratios)))
+	return Interval{Low: min(b.Low, math.Exp(mean-half)), High: max(b.High, math.Exp(mean+half))}
+}
+
+// scatter is the standard deviation of two values or more.
+func scatter(values []float64) float64 {
+	mean, squares := average(values), 0.0
+	for _, x := range values {
 		squares += (x - mean) * (x - mean)
 	}
-	s := max(math.Sqrt(squares/(n-1)), Noise(same))
-	half := Student(1-tail, len(logs)-1) * s / math.Sqrt(n)
-	return Interval{Low: min(b.Low, math.Exp(mean-half)), High: max(b.High, math.Exp(mean+half))}
+	return math.Sqrt(squares / float64(len(values)-1))
+}
+
+func average(values []float64) float64 {
+	sum := 0.0
+	for _, x := range values {
+		sum += x
+	}
+	return sum / float64(len(values))
 }
 
 // Noise is how far ratios of measurements of one thing are from 1: the root mean square of their logarithms, which is nearly that

@@ -79,6 +79,57 @@ func TestRatioHeedsNoise(t *testing.T) {
 	}
 }
 
+// TestPooledCovers counts how often the interval of one of many groups of two misses a known ratio, and how wide it is.
+func TestPooledCovers(t *testing.T) {
+	const runs, groups, noise = 1000, 20, 0.02
+	rng := rand.New(rand.NewPCG(8, 1))
+	below, above, width := 0, 0, 0.0
+	for range runs {
+		var pairs [][]float64
+		truth := make([]float64, groups)
+		for i := range truth {
+			truth[i] = 1 + 4*rng.Float64()
+			pairs = append(pairs, []float64{truth[i] * math.Exp(noise*rng.NormFloat64()), truth[i] * math.Exp(noise*rng.NormFloat64())})
+		}
+		s := Pool(pairs...)
+		if s.Degrees != groups {
+			t.Fatalf("%d pairs have %d degrees of freedom", groups, s.Degrees)
+		}
+		for i, p := range pairs {
+			got := s.Ratio(p)
+			if got.High < truth[i] {
+				below++
+			} else if got.Low > truth[i] {
+				above++
+			}
+			width += math.Log(got.High/got.Low) / (runs * groups)
+		}
+	}
+	// Two standard deviations of the count above 2.5 % on each side.
+	if limit := 0.025*runs*groups + 2*math.Sqrt(0.025*runs*groups); float64(below) > limit || float64(above) > limit || below < runs*groups/200 {
+		t.Errorf("of %d intervals %d lie below the truth and %d above", runs*groups, below, above)
+	}
+	// Each of two pairs alone would be 2 * 12.7 / sqrt(2) deviations wide.
+	if width > 3.5*noise {
+		t.Errorf("the intervals are %v wide on average, which is %v deviations", width, width/noise)
+	}
+}
+
+func TestPoolOfOne(t *testing.T) {
+	ratios := []float64{1, 1.1, 1.3}
+	if got, want := Pool(ratios).Ratio(ratios), Ratio(ratios, nil); math.Abs(got.Low-want.Low) > 1e-12 || math.Abs(got.High-want.High) > 1e-12 {
+		t.Errorf("a group alone: %v, want %v", got, want)
+	}
+	if got := Pool().Ratio(ratios); got != (Interval{1, 1.3}) {
+		t.Errorf("without any noise learnt: %v, want what the ratios span", got)
+	}
+	// A wild group's interval covers it whatever the others say.
+	wild, calm := []float64{0.5, 2}, []float64{1, 1}
+	if got := Pool(wild, calm, calm, calm, calm, calm, calm, calm).Ratio(wild); got.Low > 0.5 || got.High < 2 {
+		t.Errorf("a wild group: %v", got)
+	}
+}
+
 func TestNoise(t *testing.T) {
 	near(t, "no noise", Noise(nil), 0)
 	near(t, "noise", Noise([]float64{math.Exp(0.03), math.Exp(-0.04)}), 0.05/math.Sqrt2)

@@ -12,7 +12,7 @@
 //     the noise of the test on this machine. It costs no run of its own.
 //   - No measurement is dropped or replaced because of its value. A turn during which other programs or the hypervisor took more than
 //     disturbance of the CPUs is taken again, before anybody has looked at its speeds: maxRepeats times for a turn and
-//     sessionRepeats times in all, and the last one counts whatever happened in it. Repeats are reported.
+//     sessionRepeats times in a session, and the last one counts whatever happened in it. Repeats are reported.
 //   - The number of turns depends on the time they take and never on what they find: a session that stops when it likes the result
 //     would find what it likes.
 //
@@ -51,7 +51,7 @@ type Test struct {
 const (
 	disturbance    = 0.03 // CPU time taken by others, as a share of what the threads of the programs could use
 	maxRepeats     = 2    // of one turn
-	sessionRepeats = 8    // of all turns of a Run; more of them and the machine is simply busy
+	sessionRepeats = 8    // of all turns of a Session; more of them and the machine is simply busy
 )
 
 // A peer has peerGrace plus peerPatience times as long as the slowest of our own builds took in the same test.
@@ -69,6 +69,8 @@ type Session struct {
 	Journal     *journal.Journal // of finished turns; may be nil
 	Count       func(done, total int, doing string)
 	Unwatched   bool // nobody looks at what else the machine does: for subjects that only pretend to run
+
+	repeats int // of turns, by all Runs
 
 	// For tests; nil and 0: this machine and peerGrace.
 	machine func() (load, error)
@@ -130,7 +132,6 @@ type run struct {
 	series      []Series
 	prepared    []bool
 	done, total int
-	repeats     int
 	spent       float64 // seconds
 }
 

@@ -146,6 +146,9 @@ func TestDisturbedTurnsAreRepeated(t *testing.T) {
 	if _, err := s.Run(context.Background(), []Test{{Subjects: []Subject{r.subject("", "A")}}}); err != nil || len(r.ran) != 20+sessionRepeats {
 		t.Errorf("20 turns took %d runs, %v", len(r.ran), err)
 	}
+	if _, err := s.Run(context.Background(), []Test{{Subjects: []Subject{r.subject("", "B")}}}); err != nil || len(r.ran) != 40+sessionRepeats {
+		t.Errorf("20 more turns in the same session made %d runs of all, %v", len(r.ran), err)
+	}
 }
 
 func TestPeerFails(t *testing.T) {

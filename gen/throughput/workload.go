@@ -36,6 +36,14 @@ var (
 	}
 	deep = Case{Name: "tg128 at depth 4096", Steps: 128, Sequences: 1, Depth: 4096}
 
+	// Of a sweep over many models.
+	briefly = []Case{prompts[1], {Name: "tg32", Steps: 32, Sequences: 1}}
+	batches = []Case{
+		{Name: "tg, 1 sequence", Steps: parallelSteps, Sequences: 1},
+		{Name: "tg, 4 sequences", Steps: parallelSteps, Sequences: 4},
+		{Name: "tg, 8 sequences", Steps: parallelSteps, Sequences: 8},
+	}
+
 	deepPeers  = Case{Name: "tg128 at depth 4096, llama-bench", Steps: 128, Sequences: 1, Depth: 4096}
 	mixedPeers = Case{Name: "pp512+tg128", Prompt: 512, Steps: 128, Sequences: 1}
 )
@@ -132,7 +140,7 @@ func (s Setup) Tests(ctx context.Context) []Test {
 	single := everybody("generation", []Case{generation}, func(b program.Build, d dialect) Subject {
 		return s.bench(b, d, []Case{generation}, nil)
 	})
-	several := everybody("parallel sequences", parallel, func(b program.Build, _ dialect) Subject { return s.batched(b) })
+	several := everybody("parallel sequences", parallel, func(b program.Build, _ dialect) Subject { return s.batched(b, parallel) })
 
 	state := filepath.Join(s.Scratch, "context")
 	talk := Test{Name: "chat", Cases: []Case{chat.workload()}}
@@ -158,7 +166,24 @@ func (s Setup) Tests(ctx context.Context) []Test {
 	return tests
 }
 
-// bench is a call of llama-bench that measures cases. Only those with a name are reported. Cases of one call are all prompts, or one.
+// Brief returns what a sweep over many models measures of each: a prompt and a generation by both builds.
+func (s Setup) Brief() Test {
+	t := Test{Name: "prompt and generation", Cases: briefly}
+	for _, b := range []program.Build{s.Stock, s.Tuned} {
+		// A short prompt instead of llama-bench's own warm-up, which costs as much as what it warms up for.
+		cases := append([]Case{{Prompt: coldPrompt}}, briefly...)
+		t.Subjects = append(t.Subjects, s.bench(b, standard, cases, []string{"-r", strconv.Itoa(s.repetitions(briefly[0].Prompt)), "--no-warmup"}))
+	}
+	return t
+}
+
+// Batches returns generation by the tuned build alone, of one sequence and of several at once.
+func (s Setup) Batches() Test {
+	return Test{Name: "batches", Cases: batches, Subjects: []Subject{s.batched(s.Tuned, batches)}}
+}
+
+// bench is a call of llama-bench that measures cases. Only those with a name are reported. Cases of one call are prompts, after which one
+// may be a generation, or one case.
 func (s Setup) bench(b program.Build, d dialect, cases []Case, more []string) Subject {
 	return Subject{Name: b.Name, Measure: func(ctx context.Context) (map[string]float64, error) {
 		if d.why != "" {
@@ -178,10 +203,14 @@ func (s Setup) bench(b program.Build, d dialect, cases []Case, more []string) Su
 			args = append(args, "-p", "0", "-n", strconv.Itoa(c.Steps))
 		default:
 			var lengths []string
+			steps := 0
 			for _, c := range cases {
-				lengths = append(lengths, strconv.Itoa(c.Prompt))
+				if c.Prompt > 0 {
+					lengths = append(lengths, strconv.Itoa(c.Prompt))
+				}
+				steps = max(steps, c.Steps)
 			}
-			args = append(args, "-p", strings.Join(lengths, ","), "-n", "0")
+			args = append(args, "-p", strings.Join(lengths, ","), "-n", strconv.Itoa(steps))
 		}
 		if more == nil {
 			more = []string{"-r", "1"}
@@ -208,12 +237,12 @@ func (s Setup) bench(b program.Build, d dialect, cases []Case, more []string) Su
 	}}
 }
 
-// batched is a call of llama-batched-bench that measures parallel.
-func (s Setup) batched(b program.Build) Subject {
+// batched is a call of llama-batched-bench that measures cases.
+func (s Setup) batched(b program.Build, cases []Case) Subject {
 	return Subject{Name: b.Name, Measure: func(ctx context.Context) (map[string]float64, error) {
 		var sequences []string
 		most := 0
-		for _, c := range parallel {
+		for _, c := range cases {
 			sequences = append(sequences, strconv.Itoa(c.Sequences))
 			most = max(most, c.Sequences)
 		}
@@ -225,7 +254,7 @@ func (s Setup) batched(b program.Build) Subject {
 		}
 		rates := parseBatched(stdout)
 		found := map[string]float64{}
-		for _, c := range parallel {
+		for _, c := range cases {
 			rate, ok := rates[c.Sequences]
 			if !ok {
 				return nil, fmt.Errorf("%s llama-batched-bench printed no result for %d sequences", b.Name, c.Sequences)

@@ -6,6 +6,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -37,7 +38,7 @@ func calls(t *testing.T, b program.Build) []string {
 // everyTest is an output of llama-bench with every test that any workload asks for: a token takes 2 ms, 1 and 3 in the other samples.
 func everyTest() string {
 	var tests []string
-	for _, c := range []Case{{Prompt: 16}, prompts[0], prompts[1], longPrompt, generation, deepPeers, mixedPeers} {
+	for _, c := range []Case{{Prompt: 16}, prompts[0], prompts[1], longPrompt, generation, briefly[1], deepPeers, mixedPeers} {
 		n := c.Prompt + c.Steps
 		tests = append(tests, fmt.Sprintf(`{"n_prompt": %d, "n_gen": %d, "n_depth": %d, "samples_ns": [%d, %d, %d]}`,
 			c.Prompt, c.Steps, c.Depth, n*1e6, n*3e6, n*2e6))
@@ -173,6 +174,37 @@ esac` + "\n"
 	}
 }
 
+// TestBriefWorkloads measures what a sweep over many models asks of each.
+func TestBriefWorkloads(t *testing.T) {
+	one := strings.Replace(batchedTable, "|    2 |", "|    1 |", 1)
+	s := Setup{Stock: ownBuild(t, "stock"), Model: "m.gguf", Threads: 3, Pace: 600,
+		Tuned: fakeBuild(t, "tuned", map[string]string{"llama-bench": everyTest(), "llama-batched-bench": one})}
+	session := Session{Least: 2, Most: 2, machine: quiet}
+	found, err := session.Run(context.Background(), []Test{s.Brief(), s.Batches()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		series      int
+		build, what string
+		want        float64
+	}{
+		{0, "stock", "pp512", 500}, {0, "tuned", "pp512", 500}, {0, "stock", "tg32", 500}, {0, "tuned", "tg32", 500},
+		{1, "tuned", "tg, 1 sequence", 14.08}, {1, "tuned", "tg, 4 sequences", 16.81}, {1, "tuned", "tg, 8 sequences", 21.25},
+	} {
+		if got := found[c.series].Values(c.build, c.what); len(got) != 2 || math.Abs(got[0]-c.want) > 1e-9*c.want {
+			t.Errorf("%s of %s: %v, want two times %v", c.what, c.build, got, c.want)
+		}
+	}
+	want := "llama-bench -m m.gguf -t 3 -o json -p 16,512 -n 32 -r 2 --no-warmup"
+	if got := calls(t, s.Stock); !slices.Equal(got, []string{want, want}) {
+		t.Errorf("stock was called with %q, want %q twice", got, want)
+	}
+	if got := calls(t, s.Tuned); len(got) != 4 || got[2] != "llama-batched-bench -m m.gguf -t 3 -npp 8 -ntg 32 -npl 1,4,8 -c 320" {
+		t.Errorf("tuned was called with %q", got)
+	}
+}
+
 func TestPace(t *testing.T) {
 	s := Setup{Stock: ownBuild(t, "stock"), Model: "m", Threads: 1}
 	pace, err := s.MeasurePace(context.Background())
@@ -199,7 +231,7 @@ func TestOutputRefused(t *testing.T) {
 	}
 	b := fakeBuild(t, "stock", map[string]string{"llama-batched-bench": "echo '| 8 | 32 | 2 | 80 | 1 | 1 | 1 | 5.5 | 1 | 1 |'",
 		"zt-probe": `echo '{"depth_bytes":1}'; echo '{"prompt":5,"prompt_ns":1}'`})
-	if _, err := (Setup{}).batched(b).Measure(context.Background()); err == nil || !strings.Contains(err.Error(), "no result for 4 sequences") {
+	if _, err := (Setup{}).batched(b, parallel).Measure(context.Background()); err == nil || !strings.Contains(err.Error(), "no result for 4 sequences") {
 		t.Errorf("a table with one row: %v", err)
 	}
 	if _, err := (Setup{}).probe(b, chat.workload(), chat.String(), "").Measure(context.Background()); err == nil ||

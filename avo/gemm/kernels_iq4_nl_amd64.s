@@ -120,42 +120,46 @@ block:
 	VZEROUPPER
 	RET
 
-// func zt_gemm_iq4_nl_1x32_avx512vnni_ahead(dst *float32, stride int64, a *byte, w *byte, blocks int64, mask uint64, accumulate int64, work *byte)
+// func zt_gemm_iq4_nl_1x32_avx512vnni_ahead(dst *float32, stride int64, a *byte, w *byte, blocks int64, mask uint64, accumulate int64, work *byte, next *byte, step int64)
 // Requires: AVX, AVX512F, AVX512VBMI, AVX512VNNI, MMX+
-TEXT ·zt_gemm_iq4_nl_1x32_avx512vnni_ahead(SB), NOSPLIT, $0-64
+TEXT ·zt_gemm_iq4_nl_1x32_avx512vnni_ahead(SB), NOSPLIT, $0-80
 	MOVQ a+16(FP), AX
 	MOVQ w+24(FP), CX
+	MOVQ next+64(FP), DX
+	MOVQ step+72(FP), BX
 
 	// The table of values, made unsigned by the offset
-	MOVQ       $0x766a5d4f3f2d1801, DX
-	VMOVQ      DX, X7
-	MOVQ       $0xf1d9c5b5a6998d81, DX
-	VPINSRQ    $0x01, DX, X7, X7
+	MOVQ       $0x766a5d4f3f2d1801, SI
+	VMOVQ      SI, X7
+	MOVQ       $0xf1d9c5b5a6998d81, SI
+	VPINSRQ    $0x01, SI, X7, X7
 	VSHUFI32X4 $0x00, Z7, Z7, Z7
-	MOVQ       dst+0(FP), DX
-	MOVQ       stride+8(FP), BX
-	MOVQ       blocks+32(FP), BX
-	MOVQ       mask+40(FP), SI
-	KMOVW      SI, K1
-	SHRQ       $0x10, SI
-	KMOVW      SI, K2
+	MOVQ       dst+0(FP), SI
+	MOVQ       stride+8(FP), DI
+	MOVQ       blocks+32(FP), DI
+	MOVQ       mask+40(FP), R8
+	KMOVW      R8, K1
+	SHRQ       $0x10, R8
+	KMOVW      R8, K2
 	VXORPS     X0, X0, X0
 	VXORPS     X1, X1, X1
-	MOVQ       accumulate+48(FP), SI
-	TESTQ      SI, SI
+	MOVQ       accumulate+48(FP), R8
+	TESTQ      R8, R8
 	JZ         block
-	MOVQ       DX, SI
-	VMOVUPS.Z  (SI), K1, Z0
-	VMOVUPS.Z  64(SI), K2, Z1
+	MOVQ       SI, R8
+	VMOVUPS.Z  (R8), K1, Z0
+	VMOVUPS.Z  64(R8), K2, Z1
 
 block:
-	PREFETCHT1 32768(CX)
+	PREFETCHT1 (DX)
+	ADDQ       BX, DX
 	PREFETCHT0 3584(CX)
 
 	// Start each sum at -offset*sum(a)
 	VPBROADCASTD 36(AX), Z2
 	VMOVDQA64    Z2, Z3
-	PREFETCHT1   32256(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3072(CX)
 	VMOVDQU64    (CX), Z5
 	VMOVDQU64    Z5, Z4
@@ -165,7 +169,8 @@ block:
 	VPBROADCASTD (AX), Z6
 	VPDPBUSD     Z6, Z4, Z2
 	VPDPBUSD     Z6, Z5, Z3
-	PREFETCHT1   32320(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3136(CX)
 	VMOVDQU64    64(CX), Z5
 	VMOVDQU64    Z5, Z4
@@ -175,7 +180,8 @@ block:
 	VPBROADCASTD 4(AX), Z6
 	VPDPBUSD     Z6, Z4, Z2
 	VPDPBUSD     Z6, Z5, Z3
-	PREFETCHT1   32384(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3200(CX)
 	VMOVDQU64    128(CX), Z5
 	VMOVDQU64    Z5, Z4
@@ -185,7 +191,8 @@ block:
 	VPBROADCASTD 8(AX), Z6
 	VPDPBUSD     Z6, Z4, Z2
 	VPDPBUSD     Z6, Z5, Z3
-	PREFETCHT1   32448(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3264(CX)
 	VMOVDQU64    192(CX), Z5
 	VMOVDQU64    Z5, Z4
@@ -195,7 +202,8 @@ block:
 	VPBROADCASTD 12(AX), Z6
 	VPDPBUSD     Z6, Z4, Z2
 	VPDPBUSD     Z6, Z5, Z3
-	PREFETCHT1   32512(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3328(CX)
 	VMOVDQU64    256(CX), Z5
 	VMOVDQU64    Z5, Z4
@@ -205,7 +213,8 @@ block:
 	VPBROADCASTD 16(AX), Z6
 	VPDPBUSD     Z6, Z4, Z2
 	VPDPBUSD     Z6, Z5, Z3
-	PREFETCHT1   32576(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3392(CX)
 	VMOVDQU64    320(CX), Z5
 	VMOVDQU64    Z5, Z4
@@ -215,7 +224,8 @@ block:
 	VPBROADCASTD 20(AX), Z6
 	VPDPBUSD     Z6, Z4, Z2
 	VPDPBUSD     Z6, Z5, Z3
-	PREFETCHT1   32640(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3456(CX)
 	VMOVDQU64    384(CX), Z5
 	VMOVDQU64    Z5, Z4
@@ -225,7 +235,8 @@ block:
 	VPBROADCASTD 24(AX), Z6
 	VPDPBUSD     Z6, Z4, Z2
 	VPDPBUSD     Z6, Z5, Z3
-	PREFETCHT1   32704(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3520(CX)
 	VMOVDQU64    448(CX), Z5
 	VMOVDQU64    Z5, Z4
@@ -247,9 +258,9 @@ block:
 	VFMADD231PS Z6, Z3, Z1
 	ADDQ        $0x0000002c, AX
 	ADDQ        $0x00000240, CX
-	DECQ        BX
+	DECQ        DI
 	JNZ         block
-	MOVQ        DX, AX
+	MOVQ        SI, AX
 	VMOVUPS     Z0, K1, (AX)
 	VMOVUPS     Z1, K2, 64(AX)
 	VZEROUPPER
@@ -411,41 +422,44 @@ block:
 	VZEROUPPER
 	RET
 
-// func zt_gemm_iq4_nl_2x32_avx512vnni_ahead(dst *float32, stride int64, a *byte, w *byte, blocks int64, mask uint64, accumulate int64, work *byte)
+// func zt_gemm_iq4_nl_2x32_avx512vnni_ahead(dst *float32, stride int64, a *byte, w *byte, blocks int64, mask uint64, accumulate int64, work *byte, next *byte, step int64)
 // Requires: AVX, AVX512F, AVX512VBMI, AVX512VNNI, MMX+
-TEXT ·zt_gemm_iq4_nl_2x32_avx512vnni_ahead(SB), NOSPLIT, $0-64
+TEXT ·zt_gemm_iq4_nl_2x32_avx512vnni_ahead(SB), NOSPLIT, $0-80
 	MOVQ a+16(FP), AX
 	MOVQ w+24(FP), CX
+	MOVQ next+64(FP), DX
+	MOVQ step+72(FP), BX
 
 	// The table of values, made unsigned by the offset
-	MOVQ       $0x766a5d4f3f2d1801, DX
-	VMOVQ      DX, X11
-	MOVQ       $0xf1d9c5b5a6998d81, DX
-	VPINSRQ    $0x01, DX, X11, X11
+	MOVQ       $0x766a5d4f3f2d1801, SI
+	VMOVQ      SI, X11
+	MOVQ       $0xf1d9c5b5a6998d81, SI
+	VPINSRQ    $0x01, SI, X11, X11
 	VSHUFI32X4 $0x00, Z11, Z11, Z11
-	MOVQ       dst+0(FP), DX
-	MOVQ       stride+8(FP), BX
-	MOVQ       blocks+32(FP), SI
-	MOVQ       mask+40(FP), DI
-	KMOVW      DI, K1
-	SHRQ       $0x10, DI
-	KMOVW      DI, K2
+	MOVQ       dst+0(FP), SI
+	MOVQ       stride+8(FP), DI
+	MOVQ       blocks+32(FP), R8
+	MOVQ       mask+40(FP), R9
+	KMOVW      R9, K1
+	SHRQ       $0x10, R9
+	KMOVW      R9, K2
 	VXORPS     X0, X0, X0
 	VXORPS     X1, X1, X1
 	VXORPS     X2, X2, X2
 	VXORPS     X3, X3, X3
-	MOVQ       accumulate+48(FP), DI
-	TESTQ      DI, DI
+	MOVQ       accumulate+48(FP), R9
+	TESTQ      R9, R9
 	JZ         block
-	MOVQ       DX, DI
-	VMOVUPS.Z  (DI), K1, Z0
-	VMOVUPS.Z  64(DI), K2, Z1
-	ADDQ       BX, DI
-	VMOVUPS.Z  (DI), K1, Z2
-	VMOVUPS.Z  64(DI), K2, Z3
+	MOVQ       SI, R9
+	VMOVUPS.Z  (R9), K1, Z0
+	VMOVUPS.Z  64(R9), K2, Z1
+	ADDQ       DI, R9
+	VMOVUPS.Z  (R9), K1, Z2
+	VMOVUPS.Z  64(R9), K2, Z3
 
 block:
-	PREFETCHT1 32768(CX)
+	PREFETCHT1 (DX)
+	ADDQ       BX, DX
 	PREFETCHT0 3584(CX)
 
 	// Start each sum at -offset*sum(a)
@@ -453,7 +467,8 @@ block:
 	VMOVDQA64    Z4, Z5
 	VPBROADCASTD 76(AX), Z6
 	VMOVDQA64    Z6, Z7
-	PREFETCHT1   32256(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3072(CX)
 	VMOVDQU64    (CX), Z9
 	VMOVDQU64    Z9, Z8
@@ -466,7 +481,8 @@ block:
 	VPBROADCASTD 32(AX), Z10
 	VPDPBUSD     Z10, Z8, Z6
 	VPDPBUSD     Z10, Z9, Z7
-	PREFETCHT1   32320(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3136(CX)
 	VMOVDQU64    64(CX), Z9
 	VMOVDQU64    Z9, Z8
@@ -479,7 +495,8 @@ block:
 	VPBROADCASTD 36(AX), Z10
 	VPDPBUSD     Z10, Z8, Z6
 	VPDPBUSD     Z10, Z9, Z7
-	PREFETCHT1   32384(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3200(CX)
 	VMOVDQU64    128(CX), Z9
 	VMOVDQU64    Z9, Z8
@@ -492,7 +509,8 @@ block:
 	VPBROADCASTD 40(AX), Z10
 	VPDPBUSD     Z10, Z8, Z6
 	VPDPBUSD     Z10, Z9, Z7
-	PREFETCHT1   32448(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3264(CX)
 	VMOVDQU64    192(CX), Z9
 	VMOVDQU64    Z9, Z8
@@ -505,7 +523,8 @@ block:
 	VPBROADCASTD 44(AX), Z10
 	VPDPBUSD     Z10, Z8, Z6
 	VPDPBUSD     Z10, Z9, Z7
-	PREFETCHT1   32512(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3328(CX)
 	VMOVDQU64    256(CX), Z9
 	VMOVDQU64    Z9, Z8
@@ -518,7 +537,8 @@ block:
 	VPBROADCASTD 48(AX), Z10
 	VPDPBUSD     Z10, Z8, Z6
 	VPDPBUSD     Z10, Z9, Z7
-	PREFETCHT1   32576(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3392(CX)
 	VMOVDQU64    320(CX), Z9
 	VMOVDQU64    Z9, Z8
@@ -531,7 +551,8 @@ block:
 	VPBROADCASTD 52(AX), Z10
 	VPDPBUSD     Z10, Z8, Z6
 	VPDPBUSD     Z10, Z9, Z7
-	PREFETCHT1   32640(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3456(CX)
 	VMOVDQU64    384(CX), Z9
 	VMOVDQU64    Z9, Z8
@@ -544,7 +565,8 @@ block:
 	VPBROADCASTD 56(AX), Z10
 	VPDPBUSD     Z10, Z8, Z6
 	VPDPBUSD     Z10, Z9, Z7
-	PREFETCHT1   32704(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3520(CX)
 	VMOVDQU64    448(CX), Z9
 	VMOVDQU64    Z9, Z8
@@ -575,12 +597,12 @@ block:
 	VFMADD231PS Z10, Z7, Z3
 	ADDQ        $0x00000058, AX
 	ADDQ        $0x00000240, CX
-	DECQ        SI
+	DECQ        R8
 	JNZ         block
-	MOVQ        DX, AX
+	MOVQ        SI, AX
 	VMOVUPS     Z0, K1, (AX)
 	VMOVUPS     Z1, K2, 64(AX)
-	ADDQ        BX, AX
+	ADDQ        DI, AX
 	VMOVUPS     Z2, K1, (AX)
 	VMOVUPS     Z3, K2, 64(AX)
 	VZEROUPPER
@@ -782,46 +804,49 @@ block:
 	VZEROUPPER
 	RET
 
-// func zt_gemm_iq4_nl_3x32_avx512vnni_ahead(dst *float32, stride int64, a *byte, w *byte, blocks int64, mask uint64, accumulate int64, work *byte)
+// func zt_gemm_iq4_nl_3x32_avx512vnni_ahead(dst *float32, stride int64, a *byte, w *byte, blocks int64, mask uint64, accumulate int64, work *byte, next *byte, step int64)
 // Requires: AVX, AVX512F, AVX512VBMI, AVX512VNNI, MMX+
-TEXT ·zt_gemm_iq4_nl_3x32_avx512vnni_ahead(SB), NOSPLIT, $0-64
+TEXT ·zt_gemm_iq4_nl_3x32_avx512vnni_ahead(SB), NOSPLIT, $0-80
 	MOVQ a+16(FP), AX
 	MOVQ w+24(FP), CX
+	MOVQ next+64(FP), DX
+	MOVQ step+72(FP), BX
 
 	// The table of values, made unsigned by the offset
-	MOVQ       $0x766a5d4f3f2d1801, DX
-	VMOVQ      DX, X15
-	MOVQ       $0xf1d9c5b5a6998d81, DX
-	VPINSRQ    $0x01, DX, X15, X15
+	MOVQ       $0x766a5d4f3f2d1801, SI
+	VMOVQ      SI, X15
+	MOVQ       $0xf1d9c5b5a6998d81, SI
+	VPINSRQ    $0x01, SI, X15, X15
 	VSHUFI32X4 $0x00, Z15, Z15, Z15
-	MOVQ       dst+0(FP), DX
-	MOVQ       stride+8(FP), BX
-	MOVQ       blocks+32(FP), SI
-	MOVQ       mask+40(FP), DI
-	KMOVW      DI, K1
-	SHRQ       $0x10, DI
-	KMOVW      DI, K2
+	MOVQ       dst+0(FP), SI
+	MOVQ       stride+8(FP), DI
+	MOVQ       blocks+32(FP), R8
+	MOVQ       mask+40(FP), R9
+	KMOVW      R9, K1
+	SHRQ       $0x10, R9
+	KMOVW      R9, K2
 	VXORPS     X0, X0, X0
 	VXORPS     X1, X1, X1
 	VXORPS     X2, X2, X2
 	VXORPS     X3, X3, X3
 	VXORPS     X4, X4, X4
 	VXORPS     X5, X5, X5
-	MOVQ       accumulate+48(FP), DI
-	TESTQ      DI, DI
+	MOVQ       accumulate+48(FP), R9
+	TESTQ      R9, R9
 	JZ         block
-	MOVQ       DX, DI
-	VMOVUPS.Z  (DI), K1, Z0
-	VMOVUPS.Z  64(DI), K2, Z1
-	ADDQ       BX, DI
-	VMOVUPS.Z  (DI), K1, Z2
-	VMOVUPS.Z  64(DI), K2, Z3
-	ADDQ       BX, DI
-	VMOVUPS.Z  (DI), K1, Z4
-	VMOVUPS.Z  64(DI), K2, Z5
+	MOVQ       SI, R9
+	VMOVUPS.Z  (R9), K1, Z0
+	VMOVUPS.Z  64(R9), K2, Z1
+	ADDQ       DI, R9
+	VMOVUPS.Z  (R9), K1, Z2
+	VMOVUPS.Z  64(R9), K2, Z3
+	ADDQ       DI, R9
+	VMOVUPS.Z  (R9), K1, Z4
+	VMOVUPS.Z  64(R9), K2, Z5
 
 block:
-	PREFETCHT1 32768(CX)
+	PREFETCHT1 (DX)
+	ADDQ       BX, DX
 	PREFETCHT0 3584(CX)
 
 	// Start each sum at -offset*sum(a)
@@ -831,7 +856,8 @@ block:
 	VMOVDQA64    Z8, Z9
 	VPBROADCASTD 116(AX), Z10
 	VMOVDQA64    Z10, Z11
-	PREFETCHT1   32256(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3072(CX)
 	VMOVDQU64    (CX), Z13
 	VMOVDQU64    Z13, Z12
@@ -847,7 +873,8 @@ block:
 	VPBROADCASTD 64(AX), Z14
 	VPDPBUSD     Z14, Z12, Z10
 	VPDPBUSD     Z14, Z13, Z11
-	PREFETCHT1   32320(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3136(CX)
 	VMOVDQU64    64(CX), Z13
 	VMOVDQU64    Z13, Z12
@@ -863,7 +890,8 @@ block:
 	VPBROADCASTD 68(AX), Z14
 	VPDPBUSD     Z14, Z12, Z10
 	VPDPBUSD     Z14, Z13, Z11
-	PREFETCHT1   32384(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3200(CX)
 	VMOVDQU64    128(CX), Z13
 	VMOVDQU64    Z13, Z12
@@ -879,7 +907,8 @@ block:
 	VPBROADCASTD 72(AX), Z14
 	VPDPBUSD     Z14, Z12, Z10
 	VPDPBUSD     Z14, Z13, Z11
-	PREFETCHT1   32448(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3264(CX)
 	VMOVDQU64    192(CX), Z13
 	VMOVDQU64    Z13, Z12
@@ -895,7 +924,8 @@ block:
 	VPBROADCASTD 76(AX), Z14
 	VPDPBUSD     Z14, Z12, Z10
 	VPDPBUSD     Z14, Z13, Z11
-	PREFETCHT1   32512(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3328(CX)
 	VMOVDQU64    256(CX), Z13
 	VMOVDQU64    Z13, Z12
@@ -911,7 +941,8 @@ block:
 	VPBROADCASTD 80(AX), Z14
 	VPDPBUSD     Z14, Z12, Z10
 	VPDPBUSD     Z14, Z13, Z11
-	PREFETCHT1   32576(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3392(CX)
 	VMOVDQU64    320(CX), Z13
 	VMOVDQU64    Z13, Z12
@@ -927,7 +958,8 @@ block:
 	VPBROADCASTD 84(AX), Z14
 	VPDPBUSD     Z14, Z12, Z10
 	VPDPBUSD     Z14, Z13, Z11
-	PREFETCHT1   32640(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3456(CX)
 	VMOVDQU64    384(CX), Z13
 	VMOVDQU64    Z13, Z12
@@ -943,7 +975,8 @@ block:
 	VPBROADCASTD 88(AX), Z14
 	VPDPBUSD     Z14, Z12, Z10
 	VPDPBUSD     Z14, Z13, Z11
-	PREFETCHT1   32704(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3520(CX)
 	VMOVDQU64    448(CX), Z13
 	VMOVDQU64    Z13, Z12
@@ -983,15 +1016,15 @@ block:
 	VFMADD231PS Z14, Z11, Z5
 	ADDQ        $0x00000084, AX
 	ADDQ        $0x00000240, CX
-	DECQ        SI
+	DECQ        R8
 	JNZ         block
-	MOVQ        DX, AX
+	MOVQ        SI, AX
 	VMOVUPS     Z0, K1, (AX)
 	VMOVUPS     Z1, K2, 64(AX)
-	ADDQ        BX, AX
+	ADDQ        DI, AX
 	VMOVUPS     Z2, K1, (AX)
 	VMOVUPS     Z3, K2, 64(AX)
-	ADDQ        BX, AX
+	ADDQ        DI, AX
 	VMOVUPS     Z4, K1, (AX)
 	VMOVUPS     Z5, K2, 64(AX)
 	VZEROUPPER
@@ -1233,25 +1266,27 @@ block:
 	VZEROUPPER
 	RET
 
-// func zt_gemm_iq4_nl_4x32_avx512vnni_ahead(dst *float32, stride int64, a *byte, w *byte, blocks int64, mask uint64, accumulate int64, work *byte)
+// func zt_gemm_iq4_nl_4x32_avx512vnni_ahead(dst *float32, stride int64, a *byte, w *byte, blocks int64, mask uint64, accumulate int64, work *byte, next *byte, step int64)
 // Requires: AVX, AVX512F, AVX512VBMI, AVX512VNNI, MMX+
-TEXT ·zt_gemm_iq4_nl_4x32_avx512vnni_ahead(SB), NOSPLIT, $0-64
+TEXT ·zt_gemm_iq4_nl_4x32_avx512vnni_ahead(SB), NOSPLIT, $0-80
 	MOVQ a+16(FP), AX
 	MOVQ w+24(FP), CX
+	MOVQ next+64(FP), DX
+	MOVQ step+72(FP), BX
 
 	// The table of values, made unsigned by the offset
-	MOVQ       $0x766a5d4f3f2d1801, DX
-	VMOVQ      DX, X19
-	MOVQ       $0xf1d9c5b5a6998d81, DX
-	VPINSRQ    $0x01, DX, X19, X19
+	MOVQ       $0x766a5d4f3f2d1801, SI
+	VMOVQ      SI, X19
+	MOVQ       $0xf1d9c5b5a6998d81, SI
+	VPINSRQ    $0x01, SI, X19, X19
 	VSHUFI32X4 $0x00, Z19, Z19, Z19
-	MOVQ       dst+0(FP), DX
-	MOVQ       stride+8(FP), BX
-	MOVQ       blocks+32(FP), SI
-	MOVQ       mask+40(FP), DI
-	KMOVW      DI, K1
-	SHRQ       $0x10, DI
-	KMOVW      DI, K2
+	MOVQ       dst+0(FP), SI
+	MOVQ       stride+8(FP), DI
+	MOVQ       blocks+32(FP), R8
+	MOVQ       mask+40(FP), R9
+	KMOVW      R9, K1
+	SHRQ       $0x10, R9
+	KMOVW      R9, K2
 	VXORPS     X0, X0, X0
 	VXORPS     X1, X1, X1
 	VXORPS     X2, X2, X2
@@ -1260,24 +1295,25 @@ TEXT ·zt_gemm_iq4_nl_4x32_avx512vnni_ahead(SB), NOSPLIT, $0-64
 	VXORPS     X5, X5, X5
 	VXORPS     X6, X6, X6
 	VXORPS     X7, X7, X7
-	MOVQ       accumulate+48(FP), DI
-	TESTQ      DI, DI
+	MOVQ       accumulate+48(FP), R9
+	TESTQ      R9, R9
 	JZ         block
-	MOVQ       DX, DI
-	VMOVUPS.Z  (DI), K1, Z0
-	VMOVUPS.Z  64(DI), K2, Z1
-	ADDQ       BX, DI
-	VMOVUPS.Z  (DI), K1, Z2
-	VMOVUPS.Z  64(DI), K2, Z3
-	ADDQ       BX, DI
-	VMOVUPS.Z  (DI), K1, Z4
-	VMOVUPS.Z  64(DI), K2, Z5
-	ADDQ       BX, DI
-	VMOVUPS.Z  (DI), K1, Z6
-	VMOVUPS.Z  64(DI), K2, Z7
+	MOVQ       SI, R9
+	VMOVUPS.Z  (R9), K1, Z0
+	VMOVUPS.Z  64(R9), K2, Z1
+	ADDQ       DI, R9
+	VMOVUPS.Z  (R9), K1, Z2
+	VMOVUPS.Z  64(R9), K2, Z3
+	ADDQ       DI, R9
+	VMOVUPS.Z  (R9), K1, Z4
+	VMOVUPS.Z  64(R9), K2, Z5
+	ADDQ       DI, R9
+	VMOVUPS.Z  (R9), K1, Z6
+	VMOVUPS.Z  64(R9), K2, Z7
 
 block:
-	PREFETCHT1 32768(CX)
+	PREFETCHT1 (DX)
+	ADDQ       BX, DX
 	PREFETCHT0 3584(CX)
 
 	// Start each sum at -offset*sum(a)
@@ -1289,7 +1325,8 @@ block:
 	VMOVDQA64    Z12, Z13
 	VPBROADCASTD 156(AX), Z14
 	VMOVDQA64    Z14, Z15
-	PREFETCHT1   32256(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3072(CX)
 	VMOVDQU64    (CX), Z17
 	VMOVDQU64    Z17, Z16
@@ -1308,7 +1345,8 @@ block:
 	VPBROADCASTD 96(AX), Z18
 	VPDPBUSD     Z18, Z16, Z14
 	VPDPBUSD     Z18, Z17, Z15
-	PREFETCHT1   32320(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3136(CX)
 	VMOVDQU64    64(CX), Z17
 	VMOVDQU64    Z17, Z16
@@ -1327,7 +1365,8 @@ block:
 	VPBROADCASTD 100(AX), Z18
 	VPDPBUSD     Z18, Z16, Z14
 	VPDPBUSD     Z18, Z17, Z15
-	PREFETCHT1   32384(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3200(CX)
 	VMOVDQU64    128(CX), Z17
 	VMOVDQU64    Z17, Z16
@@ -1346,7 +1385,8 @@ block:
 	VPBROADCASTD 104(AX), Z18
 	VPDPBUSD     Z18, Z16, Z14
 	VPDPBUSD     Z18, Z17, Z15
-	PREFETCHT1   32448(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3264(CX)
 	VMOVDQU64    192(CX), Z17
 	VMOVDQU64    Z17, Z16
@@ -1365,7 +1405,8 @@ block:
 	VPBROADCASTD 108(AX), Z18
 	VPDPBUSD     Z18, Z16, Z14
 	VPDPBUSD     Z18, Z17, Z15
-	PREFETCHT1   32512(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3328(CX)
 	VMOVDQU64    256(CX), Z17
 	VMOVDQU64    Z17, Z16
@@ -1384,7 +1425,8 @@ block:
 	VPBROADCASTD 112(AX), Z18
 	VPDPBUSD     Z18, Z16, Z14
 	VPDPBUSD     Z18, Z17, Z15
-	PREFETCHT1   32576(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3392(CX)
 	VMOVDQU64    320(CX), Z17
 	VMOVDQU64    Z17, Z16
@@ -1403,7 +1445,8 @@ block:
 	VPBROADCASTD 116(AX), Z18
 	VPDPBUSD     Z18, Z16, Z14
 	VPDPBUSD     Z18, Z17, Z15
-	PREFETCHT1   32640(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3456(CX)
 	VMOVDQU64    384(CX), Z17
 	VMOVDQU64    Z17, Z16
@@ -1422,7 +1465,8 @@ block:
 	VPBROADCASTD 120(AX), Z18
 	VPDPBUSD     Z18, Z16, Z14
 	VPDPBUSD     Z18, Z17, Z15
-	PREFETCHT1   32704(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3520(CX)
 	VMOVDQU64    448(CX), Z17
 	VMOVDQU64    Z17, Z16
@@ -1471,18 +1515,18 @@ block:
 	VFMADD231PS Z18, Z15, Z7
 	ADDQ        $0x000000b0, AX
 	ADDQ        $0x00000240, CX
-	DECQ        SI
+	DECQ        R8
 	JNZ         block
-	MOVQ        DX, AX
+	MOVQ        SI, AX
 	VMOVUPS     Z0, K1, (AX)
 	VMOVUPS     Z1, K2, 64(AX)
-	ADDQ        BX, AX
+	ADDQ        DI, AX
 	VMOVUPS     Z2, K1, (AX)
 	VMOVUPS     Z3, K2, 64(AX)
-	ADDQ        BX, AX
+	ADDQ        DI, AX
 	VMOVUPS     Z4, K1, (AX)
 	VMOVUPS     Z5, K2, 64(AX)
-	ADDQ        BX, AX
+	ADDQ        DI, AX
 	VMOVUPS     Z6, K1, (AX)
 	VMOVUPS     Z7, K2, 64(AX)
 	VZEROUPPER
@@ -1764,25 +1808,27 @@ block:
 	VZEROUPPER
 	RET
 
-// func zt_gemm_iq4_nl_5x32_avx512vnni_ahead(dst *float32, stride int64, a *byte, w *byte, blocks int64, mask uint64, accumulate int64, work *byte)
+// func zt_gemm_iq4_nl_5x32_avx512vnni_ahead(dst *float32, stride int64, a *byte, w *byte, blocks int64, mask uint64, accumulate int64, work *byte, next *byte, step int64)
 // Requires: AVX, AVX512F, AVX512VBMI, AVX512VNNI, MMX+
-TEXT ·zt_gemm_iq4_nl_5x32_avx512vnni_ahead(SB), NOSPLIT, $0-64
+TEXT ·zt_gemm_iq4_nl_5x32_avx512vnni_ahead(SB), NOSPLIT, $0-80
 	MOVQ a+16(FP), AX
 	MOVQ w+24(FP), CX
+	MOVQ next+64(FP), DX
+	MOVQ step+72(FP), BX
 
 	// The table of values, made unsigned by the offset
-	MOVQ       $0x766a5d4f3f2d1801, DX
-	VMOVQ      DX, X23
-	MOVQ       $0xf1d9c5b5a6998d81, DX
-	VPINSRQ    $0x01, DX, X23, X23
+	MOVQ       $0x766a5d4f3f2d1801, SI
+	VMOVQ      SI, X23
+	MOVQ       $0xf1d9c5b5a6998d81, SI
+	VPINSRQ    $0x01, SI, X23, X23
 	VSHUFI32X4 $0x00, Z23, Z23, Z23
-	MOVQ       dst+0(FP), DX
-	MOVQ       stride+8(FP), BX
-	MOVQ       blocks+32(FP), SI
-	MOVQ       mask+40(FP), DI
-	KMOVW      DI, K1
-	SHRQ       $0x10, DI
-	KMOVW      DI, K2
+	MOVQ       dst+0(FP), SI
+	MOVQ       stride+8(FP), DI
+	MOVQ       blocks+32(FP), R8
+	MOVQ       mask+40(FP), R9
+	KMOVW      R9, K1
+	SHRQ       $0x10, R9
+	KMOVW      R9, K2
 	VXORPS     X0, X0, X0
 	VXORPS     X1, X1, X1
 	VXORPS     X2, X2, X2
@@ -1793,27 +1839,28 @@ TEXT ·zt_gemm_iq4_nl_5x32_avx512vnni_ahead(SB), NOSPLIT, $0-64
 	VXORPS     X7, X7, X7
 	VXORPS     X8, X8, X8
 	VXORPS     X9, X9, X9
-	MOVQ       accumulate+48(FP), DI
-	TESTQ      DI, DI
+	MOVQ       accumulate+48(FP), R9
+	TESTQ      R9, R9
 	JZ         block
-	MOVQ       DX, DI
-	VMOVUPS.Z  (DI), K1, Z0
-	VMOVUPS.Z  64(DI), K2, Z1
-	ADDQ       BX, DI
-	VMOVUPS.Z  (DI), K1, Z2
-	VMOVUPS.Z  64(DI), K2, Z3
-	ADDQ       BX, DI
-	VMOVUPS.Z  (DI), K1, Z4
-	VMOVUPS.Z  64(DI), K2, Z5
-	ADDQ       BX, DI
-	VMOVUPS.Z  (DI), K1, Z6
-	VMOVUPS.Z  64(DI), K2, Z7
-	ADDQ       BX, DI
-	VMOVUPS.Z  (DI), K1, Z8
-	VMOVUPS.Z  64(DI), K2, Z9
+	MOVQ       SI, R9
+	VMOVUPS.Z  (R9), K1, Z0
+	VMOVUPS.Z  64(R9), K2, Z1
+	ADDQ       DI, R9
+	VMOVUPS.Z  (R9), K1, Z2
+	VMOVUPS.Z  64(R9), K2, Z3
+	ADDQ       DI, R9
+	VMOVUPS.Z  (R9), K1, Z4
+	VMOVUPS.Z  64(R9), K2, Z5
+	ADDQ       DI, R9
+	VMOVUPS.Z  (R9), K1, Z6
+	VMOVUPS.Z  64(R9), K2, Z7
+	ADDQ       DI, R9
+	VMOVUPS.Z  (R9), K1, Z8
+	VMOVUPS.Z  64(R9), K2, Z9
 
 block:
-	PREFETCHT1 32768(CX)
+	PREFETCHT1 (DX)
+	ADDQ       BX, DX
 	PREFETCHT0 3584(CX)
 
 	// Start each sum at -offset*sum(a)
@@ -1827,7 +1874,8 @@ block:
 	VMOVDQA64    Z16, Z17
 	VPBROADCASTD 196(AX), Z18
 	VMOVDQA64    Z18, Z19
-	PREFETCHT1   32256(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3072(CX)
 	VMOVDQU64    (CX), Z21
 	VMOVDQU64    Z21, Z20
@@ -1849,7 +1897,8 @@ block:
 	VPBROADCASTD 128(AX), Z22
 	VPDPBUSD     Z22, Z20, Z18
 	VPDPBUSD     Z22, Z21, Z19
-	PREFETCHT1   32320(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3136(CX)
 	VMOVDQU64    64(CX), Z21
 	VMOVDQU64    Z21, Z20
@@ -1871,7 +1920,8 @@ block:
 	VPBROADCASTD 132(AX), Z22
 	VPDPBUSD     Z22, Z20, Z18
 	VPDPBUSD     Z22, Z21, Z19
-	PREFETCHT1   32384(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3200(CX)
 	VMOVDQU64    128(CX), Z21
 	VMOVDQU64    Z21, Z20
@@ -1893,7 +1943,8 @@ block:
 	VPBROADCASTD 136(AX), Z22
 	VPDPBUSD     Z22, Z20, Z18
 	VPDPBUSD     Z22, Z21, Z19
-	PREFETCHT1   32448(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3264(CX)
 	VMOVDQU64    192(CX), Z21
 	VMOVDQU64    Z21, Z20
@@ -1915,7 +1966,8 @@ block:
 	VPBROADCASTD 140(AX), Z22
 	VPDPBUSD     Z22, Z20, Z18
 	VPDPBUSD     Z22, Z21, Z19
-	PREFETCHT1   32512(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3328(CX)
 	VMOVDQU64    256(CX), Z21
 	VMOVDQU64    Z21, Z20
@@ -1937,7 +1989,8 @@ block:
 	VPBROADCASTD 144(AX), Z22
 	VPDPBUSD     Z22, Z20, Z18
 	VPDPBUSD     Z22, Z21, Z19
-	PREFETCHT1   32576(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3392(CX)
 	VMOVDQU64    320(CX), Z21
 	VMOVDQU64    Z21, Z20
@@ -1959,7 +2012,8 @@ block:
 	VPBROADCASTD 148(AX), Z22
 	VPDPBUSD     Z22, Z20, Z18
 	VPDPBUSD     Z22, Z21, Z19
-	PREFETCHT1   32640(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3456(CX)
 	VMOVDQU64    384(CX), Z21
 	VMOVDQU64    Z21, Z20
@@ -1981,7 +2035,8 @@ block:
 	VPBROADCASTD 152(AX), Z22
 	VPDPBUSD     Z22, Z20, Z18
 	VPDPBUSD     Z22, Z21, Z19
-	PREFETCHT1   32704(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3520(CX)
 	VMOVDQU64    448(CX), Z21
 	VMOVDQU64    Z21, Z20
@@ -2039,21 +2094,21 @@ block:
 	VFMADD231PS Z22, Z19, Z9
 	ADDQ        $0x000000dc, AX
 	ADDQ        $0x00000240, CX
-	DECQ        SI
+	DECQ        R8
 	JNZ         block
-	MOVQ        DX, AX
+	MOVQ        SI, AX
 	VMOVUPS     Z0, K1, (AX)
 	VMOVUPS     Z1, K2, 64(AX)
-	ADDQ        BX, AX
+	ADDQ        DI, AX
 	VMOVUPS     Z2, K1, (AX)
 	VMOVUPS     Z3, K2, 64(AX)
-	ADDQ        BX, AX
+	ADDQ        DI, AX
 	VMOVUPS     Z4, K1, (AX)
 	VMOVUPS     Z5, K2, 64(AX)
-	ADDQ        BX, AX
+	ADDQ        DI, AX
 	VMOVUPS     Z6, K1, (AX)
 	VMOVUPS     Z7, K2, 64(AX)
-	ADDQ        BX, AX
+	ADDQ        DI, AX
 	VMOVUPS     Z8, K1, (AX)
 	VMOVUPS     Z9, K2, 64(AX)
 	VZEROUPPER
@@ -2375,25 +2430,27 @@ block:
 	VZEROUPPER
 	RET
 
-// func zt_gemm_iq4_nl_6x32_avx512vnni_ahead(dst *float32, stride int64, a *byte, w *byte, blocks int64, mask uint64, accumulate int64, work *byte)
+// func zt_gemm_iq4_nl_6x32_avx512vnni_ahead(dst *float32, stride int64, a *byte, w *byte, blocks int64, mask uint64, accumulate int64, work *byte, next *byte, step int64)
 // Requires: AVX, AVX512F, AVX512VBMI, AVX512VNNI, MMX+
-TEXT ·zt_gemm_iq4_nl_6x32_avx512vnni_ahead(SB), NOSPLIT, $0-64
+TEXT ·zt_gemm_iq4_nl_6x32_avx512vnni_ahead(SB), NOSPLIT, $0-80
 	MOVQ a+16(FP), AX
 	MOVQ w+24(FP), CX
+	MOVQ next+64(FP), DX
+	MOVQ step+72(FP), BX
 
 	// The table of values, made unsigned by the offset
-	MOVQ       $0x766a5d4f3f2d1801, DX
-	VMOVQ      DX, X27
-	MOVQ       $0xf1d9c5b5a6998d81, DX
-	VPINSRQ    $0x01, DX, X27, X27
+	MOVQ       $0x766a5d4f3f2d1801, SI
+	VMOVQ      SI, X27
+	MOVQ       $0xf1d9c5b5a6998d81, SI
+	VPINSRQ    $0x01, SI, X27, X27
 	VSHUFI32X4 $0x00, Z27, Z27, Z27
-	MOVQ       dst+0(FP), DX
-	MOVQ       stride+8(FP), BX
-	MOVQ       blocks+32(FP), SI
-	MOVQ       mask+40(FP), DI
-	KMOVW      DI, K1
-	SHRQ       $0x10, DI
-	KMOVW      DI, K2
+	MOVQ       dst+0(FP), SI
+	MOVQ       stride+8(FP), DI
+	MOVQ       blocks+32(FP), R8
+	MOVQ       mask+40(FP), R9
+	KMOVW      R9, K1
+	SHRQ       $0x10, R9
+	KMOVW      R9, K2
 	VXORPS     X0, X0, X0
 	VXORPS     X1, X1, X1
 	VXORPS     X2, X2, X2
@@ -2406,30 +2463,31 @@ TEXT ·zt_gemm_iq4_nl_6x32_avx512vnni_ahead(SB), NOSPLIT, $0-64
 	VXORPS     X9, X9, X9
 	VXORPS     X10, X10, X10
 	VXORPS     X11, X11, X11
-	MOVQ       accumulate+48(FP), DI
-	TESTQ      DI, DI
+	MOVQ       accumulate+48(FP), R9
+	TESTQ      R9, R9
 	JZ         block
-	MOVQ       DX, DI
-	VMOVUPS.Z  (DI), K1, Z0
-	VMOVUPS.Z  64(DI), K2, Z1
-	ADDQ       BX, DI
-	VMOVUPS.Z  (DI), K1, Z2
-	VMOVUPS.Z  64(DI), K2, Z3
-	ADDQ       BX, DI
-	VMOVUPS.Z  (DI), K1, Z4
-	VMOVUPS.Z  64(DI), K2, Z5
-	ADDQ       BX, DI
-	VMOVUPS.Z  (DI), K1, Z6
-	VMOVUPS.Z  64(DI), K2, Z7
-	ADDQ       BX, DI
-	VMOVUPS.Z  (DI), K1, Z8
-	VMOVUPS.Z  64(DI), K2, Z9
-	ADDQ       BX, DI
-	VMOVUPS.Z  (DI), K1, Z10
-	VMOVUPS.Z  64(DI), K2, Z11
+	MOVQ       SI, R9
+	VMOVUPS.Z  (R9), K1, Z0
+	VMOVUPS.Z  64(R9), K2, Z1
+	ADDQ       DI, R9
+	VMOVUPS.Z  (R9), K1, Z2
+	VMOVUPS.Z  64(R9), K2, Z3
+	ADDQ       DI, R9
+	VMOVUPS.Z  (R9), K1, Z4
+	VMOVUPS.Z  64(R9), K2, Z5
+	ADDQ       DI, R9
+	VMOVUPS.Z  (R9), K1, Z6
+	VMOVUPS.Z  64(R9), K2, Z7
+	ADDQ       DI, R9
+	VMOVUPS.Z  (R9), K1, Z8
+	VMOVUPS.Z  64(R9), K2, Z9
+	ADDQ       DI, R9
+	VMOVUPS.Z  (R9), K1, Z10
+	VMOVUPS.Z  64(R9), K2, Z11
 
 block:
-	PREFETCHT1 32768(CX)
+	PREFETCHT1 (DX)
+	ADDQ       BX, DX
 	PREFETCHT0 3584(CX)
 
 	// Start each sum at -offset*sum(a)
@@ -2445,7 +2503,8 @@ block:
 	VMOVDQA64    Z20, Z21
 	VPBROADCASTD 236(AX), Z22
 	VMOVDQA64    Z22, Z23
-	PREFETCHT1   32256(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3072(CX)
 	VMOVDQU64    (CX), Z25
 	VMOVDQU64    Z25, Z24
@@ -2470,7 +2529,8 @@ block:
 	VPBROADCASTD 160(AX), Z26
 	VPDPBUSD     Z26, Z24, Z22
 	VPDPBUSD     Z26, Z25, Z23
-	PREFETCHT1   32320(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3136(CX)
 	VMOVDQU64    64(CX), Z25
 	VMOVDQU64    Z25, Z24
@@ -2495,7 +2555,8 @@ block:
 	VPBROADCASTD 164(AX), Z26
 	VPDPBUSD     Z26, Z24, Z22
 	VPDPBUSD     Z26, Z25, Z23
-	PREFETCHT1   32384(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3200(CX)
 	VMOVDQU64    128(CX), Z25
 	VMOVDQU64    Z25, Z24
@@ -2520,7 +2581,8 @@ block:
 	VPBROADCASTD 168(AX), Z26
 	VPDPBUSD     Z26, Z24, Z22
 	VPDPBUSD     Z26, Z25, Z23
-	PREFETCHT1   32448(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3264(CX)
 	VMOVDQU64    192(CX), Z25
 	VMOVDQU64    Z25, Z24
@@ -2545,7 +2607,8 @@ block:
 	VPBROADCASTD 172(AX), Z26
 	VPDPBUSD     Z26, Z24, Z22
 	VPDPBUSD     Z26, Z25, Z23
-	PREFETCHT1   32512(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3328(CX)
 	VMOVDQU64    256(CX), Z25
 	VMOVDQU64    Z25, Z24
@@ -2570,7 +2633,8 @@ block:
 	VPBROADCASTD 176(AX), Z26
 	VPDPBUSD     Z26, Z24, Z22
 	VPDPBUSD     Z26, Z25, Z23
-	PREFETCHT1   32576(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3392(CX)
 	VMOVDQU64    320(CX), Z25
 	VMOVDQU64    Z25, Z24
@@ -2595,7 +2659,8 @@ block:
 	VPBROADCASTD 180(AX), Z26
 	VPDPBUSD     Z26, Z24, Z22
 	VPDPBUSD     Z26, Z25, Z23
-	PREFETCHT1   32640(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3456(CX)
 	VMOVDQU64    384(CX), Z25
 	VMOVDQU64    Z25, Z24
@@ -2620,7 +2685,8 @@ block:
 	VPBROADCASTD 184(AX), Z26
 	VPDPBUSD     Z26, Z24, Z22
 	VPDPBUSD     Z26, Z25, Z23
-	PREFETCHT1   32704(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3520(CX)
 	VMOVDQU64    448(CX), Z25
 	VMOVDQU64    Z25, Z24
@@ -2687,24 +2753,24 @@ block:
 	VFMADD231PS Z26, Z23, Z11
 	ADDQ        $0x00000108, AX
 	ADDQ        $0x00000240, CX
-	DECQ        SI
+	DECQ        R8
 	JNZ         block
-	MOVQ        DX, AX
+	MOVQ        SI, AX
 	VMOVUPS     Z0, K1, (AX)
 	VMOVUPS     Z1, K2, 64(AX)
-	ADDQ        BX, AX
+	ADDQ        DI, AX
 	VMOVUPS     Z2, K1, (AX)
 	VMOVUPS     Z3, K2, 64(AX)
-	ADDQ        BX, AX
+	ADDQ        DI, AX
 	VMOVUPS     Z4, K1, (AX)
 	VMOVUPS     Z5, K2, 64(AX)
-	ADDQ        BX, AX
+	ADDQ        DI, AX
 	VMOVUPS     Z6, K1, (AX)
 	VMOVUPS     Z7, K2, 64(AX)
-	ADDQ        BX, AX
+	ADDQ        DI, AX
 	VMOVUPS     Z8, K1, (AX)
 	VMOVUPS     Z9, K2, 64(AX)
-	ADDQ        BX, AX
+	ADDQ        DI, AX
 	VMOVUPS     Z10, K1, (AX)
 	VMOVUPS     Z11, K2, 64(AX)
 	VZEROUPPER

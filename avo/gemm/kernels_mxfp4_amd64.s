@@ -132,42 +132,46 @@ block:
 	VZEROUPPER
 	RET
 
-// func zt_gemm_mxfp4_1x32_avx512vnni_ahead(dst *float32, stride int64, a *byte, w *byte, blocks int64, mask uint64, accumulate int64, work *byte)
+// func zt_gemm_mxfp4_1x32_avx512vnni_ahead(dst *float32, stride int64, a *byte, w *byte, blocks int64, mask uint64, accumulate int64, work *byte, next *byte, step int64)
 // Requires: AVX, AVX512F, AVX512VBMI, AVX512VNNI, MMX+
-TEXT ·zt_gemm_mxfp4_1x32_avx512vnni_ahead(SB), NOSPLIT, $0-64
+TEXT ·zt_gemm_mxfp4_1x32_avx512vnni_ahead(SB), NOSPLIT, $0-80
 	MOVQ a+16(FP), AX
 	MOVQ w+24(FP), CX
+	MOVQ next+64(FP), DX
+	MOVQ step+72(FP), BX
 
 	// The table of values, made unsigned by the offset
-	MOVQ       $0x1c18161413121110, DX
-	VMOVQ      DX, X7
-	MOVQ       $0x04080a0c0d0e0f10, DX
-	VPINSRQ    $0x01, DX, X7, X7
+	MOVQ       $0x1c18161413121110, SI
+	VMOVQ      SI, X7
+	MOVQ       $0x04080a0c0d0e0f10, SI
+	VPINSRQ    $0x01, SI, X7, X7
 	VSHUFI32X4 $0x00, Z7, Z7, Z7
-	MOVQ       dst+0(FP), DX
-	MOVQ       stride+8(FP), BX
-	MOVQ       blocks+32(FP), BX
-	MOVQ       mask+40(FP), SI
-	KMOVW      SI, K1
-	SHRQ       $0x10, SI
-	KMOVW      SI, K2
+	MOVQ       dst+0(FP), SI
+	MOVQ       stride+8(FP), DI
+	MOVQ       blocks+32(FP), DI
+	MOVQ       mask+40(FP), R8
+	KMOVW      R8, K1
+	SHRQ       $0x10, R8
+	KMOVW      R8, K2
 	VXORPS     X0, X0, X0
 	VXORPS     X1, X1, X1
-	MOVQ       accumulate+48(FP), SI
-	TESTQ      SI, SI
+	MOVQ       accumulate+48(FP), R8
+	TESTQ      R8, R8
 	JZ         block
-	MOVQ       DX, SI
-	VMOVUPS.Z  (SI), K1, Z0
-	VMOVUPS.Z  64(SI), K2, Z1
+	MOVQ       SI, R8
+	VMOVUPS.Z  (R8), K1, Z0
+	VMOVUPS.Z  64(R8), K2, Z1
 
 block:
-	PREFETCHT1 33152(CX)
+	PREFETCHT1 (DX)
+	ADDQ       BX, DX
 	PREFETCHT0 3584(CX)
 
 	// Start each sum at -offset*sum(a)
 	VPSRAD.BCST  $0x03, 36(AX), Z2
 	VMOVDQA64    Z2, Z3
-	PREFETCHT1   32640(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3072(CX)
 	VMOVDQU64    (CX), Z5
 	VMOVDQU64    Z5, Z4
@@ -177,7 +181,8 @@ block:
 	VPBROADCASTD (AX), Z6
 	VPDPBUSD     Z6, Z4, Z2
 	VPDPBUSD     Z6, Z5, Z3
-	PREFETCHT1   32704(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3136(CX)
 	VMOVDQU64    64(CX), Z5
 	VMOVDQU64    Z5, Z4
@@ -187,7 +192,8 @@ block:
 	VPBROADCASTD 4(AX), Z6
 	VPDPBUSD     Z6, Z4, Z2
 	VPDPBUSD     Z6, Z5, Z3
-	PREFETCHT1   32768(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3200(CX)
 	VMOVDQU64    128(CX), Z5
 	VMOVDQU64    Z5, Z4
@@ -197,7 +203,8 @@ block:
 	VPBROADCASTD 8(AX), Z6
 	VPDPBUSD     Z6, Z4, Z2
 	VPDPBUSD     Z6, Z5, Z3
-	PREFETCHT1   32832(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3264(CX)
 	VMOVDQU64    192(CX), Z5
 	VMOVDQU64    Z5, Z4
@@ -207,7 +214,8 @@ block:
 	VPBROADCASTD 12(AX), Z6
 	VPDPBUSD     Z6, Z4, Z2
 	VPDPBUSD     Z6, Z5, Z3
-	PREFETCHT1   32896(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3328(CX)
 	VMOVDQU64    256(CX), Z5
 	VMOVDQU64    Z5, Z4
@@ -217,7 +225,8 @@ block:
 	VPBROADCASTD 16(AX), Z6
 	VPDPBUSD     Z6, Z4, Z2
 	VPDPBUSD     Z6, Z5, Z3
-	PREFETCHT1   32960(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3392(CX)
 	VMOVDQU64    320(CX), Z5
 	VMOVDQU64    Z5, Z4
@@ -227,7 +236,8 @@ block:
 	VPBROADCASTD 20(AX), Z6
 	VPDPBUSD     Z6, Z4, Z2
 	VPDPBUSD     Z6, Z5, Z3
-	PREFETCHT1   33024(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3456(CX)
 	VMOVDQU64    384(CX), Z5
 	VMOVDQU64    Z5, Z4
@@ -237,7 +247,8 @@ block:
 	VPBROADCASTD 24(AX), Z6
 	VPDPBUSD     Z6, Z4, Z2
 	VPDPBUSD     Z6, Z5, Z3
-	PREFETCHT1   33088(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3520(CX)
 	VMOVDQU64    448(CX), Z5
 	VMOVDQU64    Z5, Z4
@@ -271,9 +282,9 @@ block:
 	VFMADD231PS Z6, Z3, Z1
 	ADDQ        $0x0000002c, AX
 	ADDQ        $0x00000220, CX
-	DECQ        BX
+	DECQ        DI
 	JNZ         block
-	MOVQ        DX, AX
+	MOVQ        SI, AX
 	VMOVUPS     Z0, K1, (AX)
 	VMOVUPS     Z1, K2, 64(AX)
 	VZEROUPPER
@@ -447,41 +458,44 @@ block:
 	VZEROUPPER
 	RET
 
-// func zt_gemm_mxfp4_2x32_avx512vnni_ahead(dst *float32, stride int64, a *byte, w *byte, blocks int64, mask uint64, accumulate int64, work *byte)
+// func zt_gemm_mxfp4_2x32_avx512vnni_ahead(dst *float32, stride int64, a *byte, w *byte, blocks int64, mask uint64, accumulate int64, work *byte, next *byte, step int64)
 // Requires: AVX, AVX512F, AVX512VBMI, AVX512VNNI, MMX+
-TEXT ·zt_gemm_mxfp4_2x32_avx512vnni_ahead(SB), NOSPLIT, $0-64
+TEXT ·zt_gemm_mxfp4_2x32_avx512vnni_ahead(SB), NOSPLIT, $0-80
 	MOVQ a+16(FP), AX
 	MOVQ w+24(FP), CX
+	MOVQ next+64(FP), DX
+	MOVQ step+72(FP), BX
 
 	// The table of values, made unsigned by the offset
-	MOVQ       $0x1c18161413121110, DX
-	VMOVQ      DX, X11
-	MOVQ       $0x04080a0c0d0e0f10, DX
-	VPINSRQ    $0x01, DX, X11, X11
+	MOVQ       $0x1c18161413121110, SI
+	VMOVQ      SI, X11
+	MOVQ       $0x04080a0c0d0e0f10, SI
+	VPINSRQ    $0x01, SI, X11, X11
 	VSHUFI32X4 $0x00, Z11, Z11, Z11
-	MOVQ       dst+0(FP), DX
-	MOVQ       stride+8(FP), BX
-	MOVQ       blocks+32(FP), SI
-	MOVQ       mask+40(FP), DI
-	KMOVW      DI, K1
-	SHRQ       $0x10, DI
-	KMOVW      DI, K2
+	MOVQ       dst+0(FP), SI
+	MOVQ       stride+8(FP), DI
+	MOVQ       blocks+32(FP), R8
+	MOVQ       mask+40(FP), R9
+	KMOVW      R9, K1
+	SHRQ       $0x10, R9
+	KMOVW      R9, K2
 	VXORPS     X0, X0, X0
 	VXORPS     X1, X1, X1
 	VXORPS     X2, X2, X2
 	VXORPS     X3, X3, X3
-	MOVQ       accumulate+48(FP), DI
-	TESTQ      DI, DI
+	MOVQ       accumulate+48(FP), R9
+	TESTQ      R9, R9
 	JZ         block
-	MOVQ       DX, DI
-	VMOVUPS.Z  (DI), K1, Z0
-	VMOVUPS.Z  64(DI), K2, Z1
-	ADDQ       BX, DI
-	VMOVUPS.Z  (DI), K1, Z2
-	VMOVUPS.Z  64(DI), K2, Z3
+	MOVQ       SI, R9
+	VMOVUPS.Z  (R9), K1, Z0
+	VMOVUPS.Z  64(R9), K2, Z1
+	ADDQ       DI, R9
+	VMOVUPS.Z  (R9), K1, Z2
+	VMOVUPS.Z  64(R9), K2, Z3
 
 block:
-	PREFETCHT1 33152(CX)
+	PREFETCHT1 (DX)
+	ADDQ       BX, DX
 	PREFETCHT0 3584(CX)
 
 	// Start each sum at -offset*sum(a)
@@ -489,7 +503,8 @@ block:
 	VMOVDQA64    Z4, Z5
 	VPSRAD.BCST  $0x03, 76(AX), Z6
 	VMOVDQA64    Z6, Z7
-	PREFETCHT1   32640(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3072(CX)
 	VMOVDQU64    (CX), Z9
 	VMOVDQU64    Z9, Z8
@@ -502,7 +517,8 @@ block:
 	VPBROADCASTD 32(AX), Z10
 	VPDPBUSD     Z10, Z8, Z6
 	VPDPBUSD     Z10, Z9, Z7
-	PREFETCHT1   32704(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3136(CX)
 	VMOVDQU64    64(CX), Z9
 	VMOVDQU64    Z9, Z8
@@ -515,7 +531,8 @@ block:
 	VPBROADCASTD 36(AX), Z10
 	VPDPBUSD     Z10, Z8, Z6
 	VPDPBUSD     Z10, Z9, Z7
-	PREFETCHT1   32768(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3200(CX)
 	VMOVDQU64    128(CX), Z9
 	VMOVDQU64    Z9, Z8
@@ -528,7 +545,8 @@ block:
 	VPBROADCASTD 40(AX), Z10
 	VPDPBUSD     Z10, Z8, Z6
 	VPDPBUSD     Z10, Z9, Z7
-	PREFETCHT1   32832(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3264(CX)
 	VMOVDQU64    192(CX), Z9
 	VMOVDQU64    Z9, Z8
@@ -541,7 +559,8 @@ block:
 	VPBROADCASTD 44(AX), Z10
 	VPDPBUSD     Z10, Z8, Z6
 	VPDPBUSD     Z10, Z9, Z7
-	PREFETCHT1   32896(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3328(CX)
 	VMOVDQU64    256(CX), Z9
 	VMOVDQU64    Z9, Z8
@@ -554,7 +573,8 @@ block:
 	VPBROADCASTD 48(AX), Z10
 	VPDPBUSD     Z10, Z8, Z6
 	VPDPBUSD     Z10, Z9, Z7
-	PREFETCHT1   32960(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3392(CX)
 	VMOVDQU64    320(CX), Z9
 	VMOVDQU64    Z9, Z8
@@ -567,7 +587,8 @@ block:
 	VPBROADCASTD 52(AX), Z10
 	VPDPBUSD     Z10, Z8, Z6
 	VPDPBUSD     Z10, Z9, Z7
-	PREFETCHT1   33024(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3456(CX)
 	VMOVDQU64    384(CX), Z9
 	VMOVDQU64    Z9, Z8
@@ -580,7 +601,8 @@ block:
 	VPBROADCASTD 56(AX), Z10
 	VPDPBUSD     Z10, Z8, Z6
 	VPDPBUSD     Z10, Z9, Z7
-	PREFETCHT1   33088(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3520(CX)
 	VMOVDQU64    448(CX), Z9
 	VMOVDQU64    Z9, Z8
@@ -623,12 +645,12 @@ block:
 	VFMADD231PS Z10, Z7, Z3
 	ADDQ        $0x00000058, AX
 	ADDQ        $0x00000220, CX
-	DECQ        SI
+	DECQ        R8
 	JNZ         block
-	MOVQ        DX, AX
+	MOVQ        SI, AX
 	VMOVUPS     Z0, K1, (AX)
 	VMOVUPS     Z1, K2, 64(AX)
-	ADDQ        BX, AX
+	ADDQ        DI, AX
 	VMOVUPS     Z2, K1, (AX)
 	VMOVUPS     Z3, K2, 64(AX)
 	VZEROUPPER
@@ -842,46 +864,49 @@ block:
 	VZEROUPPER
 	RET
 
-// func zt_gemm_mxfp4_3x32_avx512vnni_ahead(dst *float32, stride int64, a *byte, w *byte, blocks int64, mask uint64, accumulate int64, work *byte)
+// func zt_gemm_mxfp4_3x32_avx512vnni_ahead(dst *float32, stride int64, a *byte, w *byte, blocks int64, mask uint64, accumulate int64, work *byte, next *byte, step int64)
 // Requires: AVX, AVX512F, AVX512VBMI, AVX512VNNI, MMX+
-TEXT ·zt_gemm_mxfp4_3x32_avx512vnni_ahead(SB), NOSPLIT, $0-64
+TEXT ·zt_gemm_mxfp4_3x32_avx512vnni_ahead(SB), NOSPLIT, $0-80
 	MOVQ a+16(FP), AX
 	MOVQ w+24(FP), CX
+	MOVQ next+64(FP), DX
+	MOVQ step+72(FP), BX
 
 	// The table of values, made unsigned by the offset
-	MOVQ       $0x1c18161413121110, DX
-	VMOVQ      DX, X15
-	MOVQ       $0x04080a0c0d0e0f10, DX
-	VPINSRQ    $0x01, DX, X15, X15
+	MOVQ       $0x1c18161413121110, SI
+	VMOVQ      SI, X15
+	MOVQ       $0x04080a0c0d0e0f10, SI
+	VPINSRQ    $0x01, SI, X15, X15
 	VSHUFI32X4 $0x00, Z15, Z15, Z15
-	MOVQ       dst+0(FP), DX
-	MOVQ       stride+8(FP), BX
-	MOVQ       blocks+32(FP), SI
-	MOVQ       mask+40(FP), DI
-	KMOVW      DI, K1
-	SHRQ       $0x10, DI
-	KMOVW      DI, K2
+	MOVQ       dst+0(FP), SI
+	MOVQ       stride+8(FP), DI
+	MOVQ       blocks+32(FP), R8
+	MOVQ       mask+40(FP), R9
+	KMOVW      R9, K1
+	SHRQ       $0x10, R9
+	KMOVW      R9, K2
 	VXORPS     X0, X0, X0
 	VXORPS     X1, X1, X1
 	VXORPS     X2, X2, X2
 	VXORPS     X3, X3, X3
 	VXORPS     X4, X4, X4
 	VXORPS     X5, X5, X5
-	MOVQ       accumulate+48(FP), DI
-	TESTQ      DI, DI
+	MOVQ       accumulate+48(FP), R9
+	TESTQ      R9, R9
 	JZ         block
-	MOVQ       DX, DI
-	VMOVUPS.Z  (DI), K1, Z0
-	VMOVUPS.Z  64(DI), K2, Z1
-	ADDQ       BX, DI
-	VMOVUPS.Z  (DI), K1, Z2
-	VMOVUPS.Z  64(DI), K2, Z3
-	ADDQ       BX, DI
-	VMOVUPS.Z  (DI), K1, Z4
-	VMOVUPS.Z  64(DI), K2, Z5
+	MOVQ       SI, R9
+	VMOVUPS.Z  (R9), K1, Z0
+	VMOVUPS.Z  64(R9), K2, Z1
+	ADDQ       DI, R9
+	VMOVUPS.Z  (R9), K1, Z2
+	VMOVUPS.Z  64(R9), K2, Z3
+	ADDQ       DI, R9
+	VMOVUPS.Z  (R9), K1, Z4
+	VMOVUPS.Z  64(R9), K2, Z5
 
 block:
-	PREFETCHT1 33152(CX)
+	PREFETCHT1 (DX)
+	ADDQ       BX, DX
 	PREFETCHT0 3584(CX)
 
 	// Start each sum at -offset*sum(a)
@@ -891,7 +916,8 @@ block:
 	VMOVDQA64    Z8, Z9
 	VPSRAD.BCST  $0x03, 116(AX), Z10
 	VMOVDQA64    Z10, Z11
-	PREFETCHT1   32640(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3072(CX)
 	VMOVDQU64    (CX), Z13
 	VMOVDQU64    Z13, Z12
@@ -907,7 +933,8 @@ block:
 	VPBROADCASTD 64(AX), Z14
 	VPDPBUSD     Z14, Z12, Z10
 	VPDPBUSD     Z14, Z13, Z11
-	PREFETCHT1   32704(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3136(CX)
 	VMOVDQU64    64(CX), Z13
 	VMOVDQU64    Z13, Z12
@@ -923,7 +950,8 @@ block:
 	VPBROADCASTD 68(AX), Z14
 	VPDPBUSD     Z14, Z12, Z10
 	VPDPBUSD     Z14, Z13, Z11
-	PREFETCHT1   32768(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3200(CX)
 	VMOVDQU64    128(CX), Z13
 	VMOVDQU64    Z13, Z12
@@ -939,7 +967,8 @@ block:
 	VPBROADCASTD 72(AX), Z14
 	VPDPBUSD     Z14, Z12, Z10
 	VPDPBUSD     Z14, Z13, Z11
-	PREFETCHT1   32832(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3264(CX)
 	VMOVDQU64    192(CX), Z13
 	VMOVDQU64    Z13, Z12
@@ -955,7 +984,8 @@ block:
 	VPBROADCASTD 76(AX), Z14
 	VPDPBUSD     Z14, Z12, Z10
 	VPDPBUSD     Z14, Z13, Z11
-	PREFETCHT1   32896(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3328(CX)
 	VMOVDQU64    256(CX), Z13
 	VMOVDQU64    Z13, Z12
@@ -971,7 +1001,8 @@ block:
 	VPBROADCASTD 80(AX), Z14
 	VPDPBUSD     Z14, Z12, Z10
 	VPDPBUSD     Z14, Z13, Z11
-	PREFETCHT1   32960(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3392(CX)
 	VMOVDQU64    320(CX), Z13
 	VMOVDQU64    Z13, Z12
@@ -987,7 +1018,8 @@ block:
 	VPBROADCASTD 84(AX), Z14
 	VPDPBUSD     Z14, Z12, Z10
 	VPDPBUSD     Z14, Z13, Z11
-	PREFETCHT1   33024(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3456(CX)
 	VMOVDQU64    384(CX), Z13
 	VMOVDQU64    Z13, Z12
@@ -1003,7 +1035,8 @@ block:
 	VPBROADCASTD 88(AX), Z14
 	VPDPBUSD     Z14, Z12, Z10
 	VPDPBUSD     Z14, Z13, Z11
-	PREFETCHT1   33088(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3520(CX)
 	VMOVDQU64    448(CX), Z13
 	VMOVDQU64    Z13, Z12
@@ -1055,15 +1088,15 @@ block:
 	VFMADD231PS Z14, Z11, Z5
 	ADDQ        $0x00000084, AX
 	ADDQ        $0x00000220, CX
-	DECQ        SI
+	DECQ        R8
 	JNZ         block
-	MOVQ        DX, AX
+	MOVQ        SI, AX
 	VMOVUPS     Z0, K1, (AX)
 	VMOVUPS     Z1, K2, 64(AX)
-	ADDQ        BX, AX
+	ADDQ        DI, AX
 	VMOVUPS     Z2, K1, (AX)
 	VMOVUPS     Z3, K2, 64(AX)
-	ADDQ        BX, AX
+	ADDQ        DI, AX
 	VMOVUPS     Z4, K1, (AX)
 	VMOVUPS     Z5, K2, 64(AX)
 	VZEROUPPER
@@ -1317,25 +1350,27 @@ block:
 	VZEROUPPER
 	RET
 
-// func zt_gemm_mxfp4_4x32_avx512vnni_ahead(dst *float32, stride int64, a *byte, w *byte, blocks int64, mask uint64, accumulate int64, work *byte)
+// func zt_gemm_mxfp4_4x32_avx512vnni_ahead(dst *float32, stride int64, a *byte, w *byte, blocks int64, mask uint64, accumulate int64, work *byte, next *byte, step int64)
 // Requires: AVX, AVX512F, AVX512VBMI, AVX512VNNI, MMX+
-TEXT ·zt_gemm_mxfp4_4x32_avx512vnni_ahead(SB), NOSPLIT, $0-64
+TEXT ·zt_gemm_mxfp4_4x32_avx512vnni_ahead(SB), NOSPLIT, $0-80
 	MOVQ a+16(FP), AX
 	MOVQ w+24(FP), CX
+	MOVQ next+64(FP), DX
+	MOVQ step+72(FP), BX
 
 	// The table of values, made unsigned by the offset
-	MOVQ       $0x1c18161413121110, DX
-	VMOVQ      DX, X19
-	MOVQ       $0x04080a0c0d0e0f10, DX
-	VPINSRQ    $0x01, DX, X19, X19
+	MOVQ       $0x1c18161413121110, SI
+	VMOVQ      SI, X19
+	MOVQ       $0x04080a0c0d0e0f10, SI
+	VPINSRQ    $0x01, SI, X19, X19
 	VSHUFI32X4 $0x00, Z19, Z19, Z19
-	MOVQ       dst+0(FP), DX
-	MOVQ       stride+8(FP), BX
-	MOVQ       blocks+32(FP), SI
-	MOVQ       mask+40(FP), DI
-	KMOVW      DI, K1
-	SHRQ       $0x10, DI
-	KMOVW      DI, K2
+	MOVQ       dst+0(FP), SI
+	MOVQ       stride+8(FP), DI
+	MOVQ       blocks+32(FP), R8
+	MOVQ       mask+40(FP), R9
+	KMOVW      R9, K1
+	SHRQ       $0x10, R9
+	KMOVW      R9, K2
 	VXORPS     X0, X0, X0
 	VXORPS     X1, X1, X1
 	VXORPS     X2, X2, X2
@@ -1344,24 +1379,25 @@ TEXT ·zt_gemm_mxfp4_4x32_avx512vnni_ahead(SB), NOSPLIT, $0-64
 	VXORPS     X5, X5, X5
 	VXORPS     X6, X6, X6
 	VXORPS     X7, X7, X7
-	MOVQ       accumulate+48(FP), DI
-	TESTQ      DI, DI
+	MOVQ       accumulate+48(FP), R9
+	TESTQ      R9, R9
 	JZ         block
-	MOVQ       DX, DI
-	VMOVUPS.Z  (DI), K1, Z0
-	VMOVUPS.Z  64(DI), K2, Z1
-	ADDQ       BX, DI
-	VMOVUPS.Z  (DI), K1, Z2
-	VMOVUPS.Z  64(DI), K2, Z3
-	ADDQ       BX, DI
-	VMOVUPS.Z  (DI), K1, Z4
-	VMOVUPS.Z  64(DI), K2, Z5
-	ADDQ       BX, DI
-	VMOVUPS.Z  (DI), K1, Z6
-	VMOVUPS.Z  64(DI), K2, Z7
+	MOVQ       SI, R9
+	VMOVUPS.Z  (R9), K1, Z0
+	VMOVUPS.Z  64(R9), K2, Z1
+	ADDQ       DI, R9
+	VMOVUPS.Z  (R9), K1, Z2
+	VMOVUPS.Z  64(R9), K2, Z3
+	ADDQ       DI, R9
+	VMOVUPS.Z  (R9), K1, Z4
+	VMOVUPS.Z  64(R9), K2, Z5
+	ADDQ       DI, R9
+	VMOVUPS.Z  (R9), K1, Z6
+	VMOVUPS.Z  64(R9), K2, Z7
 
 block:
-	PREFETCHT1 33152(CX)
+	PREFETCHT1 (DX)
+	ADDQ       BX, DX
 	PREFETCHT0 3584(CX)
 
 	// Start each sum at -offset*sum(a)
@@ -1373,7 +1409,8 @@ block:
 	VMOVDQA64    Z12, Z13
 	VPSRAD.BCST  $0x03, 156(AX), Z14
 	VMOVDQA64    Z14, Z15
-	PREFETCHT1   32640(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3072(CX)
 	VMOVDQU64    (CX), Z17
 	VMOVDQU64    Z17, Z16
@@ -1392,7 +1429,8 @@ block:
 	VPBROADCASTD 96(AX), Z18
 	VPDPBUSD     Z18, Z16, Z14
 	VPDPBUSD     Z18, Z17, Z15
-	PREFETCHT1   32704(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3136(CX)
 	VMOVDQU64    64(CX), Z17
 	VMOVDQU64    Z17, Z16
@@ -1411,7 +1449,8 @@ block:
 	VPBROADCASTD 100(AX), Z18
 	VPDPBUSD     Z18, Z16, Z14
 	VPDPBUSD     Z18, Z17, Z15
-	PREFETCHT1   32768(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3200(CX)
 	VMOVDQU64    128(CX), Z17
 	VMOVDQU64    Z17, Z16
@@ -1430,7 +1469,8 @@ block:
 	VPBROADCASTD 104(AX), Z18
 	VPDPBUSD     Z18, Z16, Z14
 	VPDPBUSD     Z18, Z17, Z15
-	PREFETCHT1   32832(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3264(CX)
 	VMOVDQU64    192(CX), Z17
 	VMOVDQU64    Z17, Z16
@@ -1449,7 +1489,8 @@ block:
 	VPBROADCASTD 108(AX), Z18
 	VPDPBUSD     Z18, Z16, Z14
 	VPDPBUSD     Z18, Z17, Z15
-	PREFETCHT1   32896(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3328(CX)
 	VMOVDQU64    256(CX), Z17
 	VMOVDQU64    Z17, Z16
@@ -1468,7 +1509,8 @@ block:
 	VPBROADCASTD 112(AX), Z18
 	VPDPBUSD     Z18, Z16, Z14
 	VPDPBUSD     Z18, Z17, Z15
-	PREFETCHT1   32960(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3392(CX)
 	VMOVDQU64    320(CX), Z17
 	VMOVDQU64    Z17, Z16
@@ -1487,7 +1529,8 @@ block:
 	VPBROADCASTD 116(AX), Z18
 	VPDPBUSD     Z18, Z16, Z14
 	VPDPBUSD     Z18, Z17, Z15
-	PREFETCHT1   33024(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3456(CX)
 	VMOVDQU64    384(CX), Z17
 	VMOVDQU64    Z17, Z16
@@ -1506,7 +1549,8 @@ block:
 	VPBROADCASTD 120(AX), Z18
 	VPDPBUSD     Z18, Z16, Z14
 	VPDPBUSD     Z18, Z17, Z15
-	PREFETCHT1   33088(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3520(CX)
 	VMOVDQU64    448(CX), Z17
 	VMOVDQU64    Z17, Z16
@@ -1567,18 +1611,18 @@ block:
 	VFMADD231PS Z18, Z15, Z7
 	ADDQ        $0x000000b0, AX
 	ADDQ        $0x00000220, CX
-	DECQ        SI
+	DECQ        R8
 	JNZ         block
-	MOVQ        DX, AX
+	MOVQ        SI, AX
 	VMOVUPS     Z0, K1, (AX)
 	VMOVUPS     Z1, K2, 64(AX)
-	ADDQ        BX, AX
+	ADDQ        DI, AX
 	VMOVUPS     Z2, K1, (AX)
 	VMOVUPS     Z3, K2, 64(AX)
-	ADDQ        BX, AX
+	ADDQ        DI, AX
 	VMOVUPS     Z4, K1, (AX)
 	VMOVUPS     Z5, K2, 64(AX)
-	ADDQ        BX, AX
+	ADDQ        DI, AX
 	VMOVUPS     Z6, K1, (AX)
 	VMOVUPS     Z7, K2, 64(AX)
 	VZEROUPPER
@@ -1872,25 +1916,27 @@ block:
 	VZEROUPPER
 	RET
 
-// func zt_gemm_mxfp4_5x32_avx512vnni_ahead(dst *float32, stride int64, a *byte, w *byte, blocks int64, mask uint64, accumulate int64, work *byte)
+// func zt_gemm_mxfp4_5x32_avx512vnni_ahead(dst *float32, stride int64, a *byte, w *byte, blocks int64, mask uint64, accumulate int64, work *byte, next *byte, step int64)
 // Requires: AVX, AVX512F, AVX512VBMI, AVX512VNNI, MMX+
-TEXT ·zt_gemm_mxfp4_5x32_avx512vnni_ahead(SB), NOSPLIT, $0-64
+TEXT ·zt_gemm_mxfp4_5x32_avx512vnni_ahead(SB), NOSPLIT, $0-80
 	MOVQ a+16(FP), AX
 	MOVQ w+24(FP), CX
+	MOVQ next+64(FP), DX
+	MOVQ step+72(FP), BX
 
 	// The table of values, made unsigned by the offset
-	MOVQ       $0x1c18161413121110, DX
-	VMOVQ      DX, X23
-	MOVQ       $0x04080a0c0d0e0f10, DX
-	VPINSRQ    $0x01, DX, X23, X23
+	MOVQ       $0x1c18161413121110, SI
+	VMOVQ      SI, X23
+	MOVQ       $0x04080a0c0d0e0f10, SI
+	VPINSRQ    $0x01, SI, X23, X23
 	VSHUFI32X4 $0x00, Z23, Z23, Z23
-	MOVQ       dst+0(FP), DX
-	MOVQ       stride+8(FP), BX
-	MOVQ       blocks+32(FP), SI
-	MOVQ       mask+40(FP), DI
-	KMOVW      DI, K1
-	SHRQ       $0x10, DI
-	KMOVW      DI, K2
+	MOVQ       dst+0(FP), SI
+	MOVQ       stride+8(FP), DI
+	MOVQ       blocks+32(FP), R8
+	MOVQ       mask+40(FP), R9
+	KMOVW      R9, K1
+	SHRQ       $0x10, R9
+	KMOVW      R9, K2
 	VXORPS     X0, X0, X0
 	VXORPS     X1, X1, X1
 	VXORPS     X2, X2, X2
@@ -1901,27 +1947,28 @@ TEXT ·zt_gemm_mxfp4_5x32_avx512vnni_ahead(SB), NOSPLIT, $0-64
 	VXORPS     X7, X7, X7
 	VXORPS     X8, X8, X8
 	VXORPS     X9, X9, X9
-	MOVQ       accumulate+48(FP), DI
-	TESTQ      DI, DI
+	MOVQ       accumulate+48(FP), R9
+	TESTQ      R9, R9
 	JZ         block
-	MOVQ       DX, DI
-	VMOVUPS.Z  (DI), K1, Z0
-	VMOVUPS.Z  64(DI), K2, Z1
-	ADDQ       BX, DI
-	VMOVUPS.Z  (DI), K1, Z2
-	VMOVUPS.Z  64(DI), K2, Z3
-	ADDQ       BX, DI
-	VMOVUPS.Z  (DI), K1, Z4
-	VMOVUPS.Z  64(DI), K2, Z5
-	ADDQ       BX, DI
-	VMOVUPS.Z  (DI), K1, Z6
-	VMOVUPS.Z  64(DI), K2, Z7
-	ADDQ       BX, DI
-	VMOVUPS.Z  (DI), K1, Z8
-	VMOVUPS.Z  64(DI), K2, Z9
+	MOVQ       SI, R9
+	VMOVUPS.Z  (R9), K1, Z0
+	VMOVUPS.Z  64(R9), K2, Z1
+	ADDQ       DI, R9
+	VMOVUPS.Z  (R9), K1, Z2
+	VMOVUPS.Z  64(R9), K2, Z3
+	ADDQ       DI, R9
+	VMOVUPS.Z  (R9), K1, Z4
+	VMOVUPS.Z  64(R9), K2, Z5
+	ADDQ       DI, R9
+	VMOVUPS.Z  (R9), K1, Z6
+	VMOVUPS.Z  64(R9), K2, Z7
+	ADDQ       DI, R9
+	VMOVUPS.Z  (R9), K1, Z8
+	VMOVUPS.Z  64(R9), K2, Z9
 
 block:
-	PREFETCHT1 33152(CX)
+	PREFETCHT1 (DX)
+	ADDQ       BX, DX
 	PREFETCHT0 3584(CX)
 
 	// Start each sum at -offset*sum(a)
@@ -1935,7 +1982,8 @@ block:
 	VMOVDQA64    Z16, Z17
 	VPSRAD.BCST  $0x03, 196(AX), Z18
 	VMOVDQA64    Z18, Z19
-	PREFETCHT1   32640(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3072(CX)
 	VMOVDQU64    (CX), Z21
 	VMOVDQU64    Z21, Z20
@@ -1957,7 +2005,8 @@ block:
 	VPBROADCASTD 128(AX), Z22
 	VPDPBUSD     Z22, Z20, Z18
 	VPDPBUSD     Z22, Z21, Z19
-	PREFETCHT1   32704(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3136(CX)
 	VMOVDQU64    64(CX), Z21
 	VMOVDQU64    Z21, Z20
@@ -1979,7 +2028,8 @@ block:
 	VPBROADCASTD 132(AX), Z22
 	VPDPBUSD     Z22, Z20, Z18
 	VPDPBUSD     Z22, Z21, Z19
-	PREFETCHT1   32768(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3200(CX)
 	VMOVDQU64    128(CX), Z21
 	VMOVDQU64    Z21, Z20
@@ -2001,7 +2051,8 @@ block:
 	VPBROADCASTD 136(AX), Z22
 	VPDPBUSD     Z22, Z20, Z18
 	VPDPBUSD     Z22, Z21, Z19
-	PREFETCHT1   32832(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3264(CX)
 	VMOVDQU64    192(CX), Z21
 	VMOVDQU64    Z21, Z20
@@ -2023,7 +2074,8 @@ block:
 	VPBROADCASTD 140(AX), Z22
 	VPDPBUSD     Z22, Z20, Z18
 	VPDPBUSD     Z22, Z21, Z19
-	PREFETCHT1   32896(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3328(CX)
 	VMOVDQU64    256(CX), Z21
 	VMOVDQU64    Z21, Z20
@@ -2045,7 +2097,8 @@ block:
 	VPBROADCASTD 144(AX), Z22
 	VPDPBUSD     Z22, Z20, Z18
 	VPDPBUSD     Z22, Z21, Z19
-	PREFETCHT1   32960(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3392(CX)
 	VMOVDQU64    320(CX), Z21
 	VMOVDQU64    Z21, Z20
@@ -2067,7 +2120,8 @@ block:
 	VPBROADCASTD 148(AX), Z22
 	VPDPBUSD     Z22, Z20, Z18
 	VPDPBUSD     Z22, Z21, Z19
-	PREFETCHT1   33024(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3456(CX)
 	VMOVDQU64    384(CX), Z21
 	VMOVDQU64    Z21, Z20
@@ -2089,7 +2143,8 @@ block:
 	VPBROADCASTD 152(AX), Z22
 	VPDPBUSD     Z22, Z20, Z18
 	VPDPBUSD     Z22, Z21, Z19
-	PREFETCHT1   33088(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3520(CX)
 	VMOVDQU64    448(CX), Z21
 	VMOVDQU64    Z21, Z20
@@ -2159,21 +2214,21 @@ block:
 	VFMADD231PS Z22, Z19, Z9
 	ADDQ        $0x000000dc, AX
 	ADDQ        $0x00000220, CX
-	DECQ        SI
+	DECQ        R8
 	JNZ         block
-	MOVQ        DX, AX
+	MOVQ        SI, AX
 	VMOVUPS     Z0, K1, (AX)
 	VMOVUPS     Z1, K2, 64(AX)
-	ADDQ        BX, AX
+	ADDQ        DI, AX
 	VMOVUPS     Z2, K1, (AX)
 	VMOVUPS     Z3, K2, 64(AX)
-	ADDQ        BX, AX
+	ADDQ        DI, AX
 	VMOVUPS     Z4, K1, (AX)
 	VMOVUPS     Z5, K2, 64(AX)
-	ADDQ        BX, AX
+	ADDQ        DI, AX
 	VMOVUPS     Z6, K1, (AX)
 	VMOVUPS     Z7, K2, 64(AX)
-	ADDQ        BX, AX
+	ADDQ        DI, AX
 	VMOVUPS     Z8, K1, (AX)
 	VMOVUPS     Z9, K2, 64(AX)
 	VZEROUPPER
@@ -2507,25 +2562,27 @@ block:
 	VZEROUPPER
 	RET
 
-// func zt_gemm_mxfp4_6x32_avx512vnni_ahead(dst *float32, stride int64, a *byte, w *byte, blocks int64, mask uint64, accumulate int64, work *byte)
+// func zt_gemm_mxfp4_6x32_avx512vnni_ahead(dst *float32, stride int64, a *byte, w *byte, blocks int64, mask uint64, accumulate int64, work *byte, next *byte, step int64)
 // Requires: AVX, AVX512F, AVX512VBMI, AVX512VNNI, MMX+
-TEXT ·zt_gemm_mxfp4_6x32_avx512vnni_ahead(SB), NOSPLIT, $0-64
+TEXT ·zt_gemm_mxfp4_6x32_avx512vnni_ahead(SB), NOSPLIT, $0-80
 	MOVQ a+16(FP), AX
 	MOVQ w+24(FP), CX
+	MOVQ next+64(FP), DX
+	MOVQ step+72(FP), BX
 
 	// The table of values, made unsigned by the offset
-	MOVQ       $0x1c18161413121110, DX
-	VMOVQ      DX, X27
-	MOVQ       $0x04080a0c0d0e0f10, DX
-	VPINSRQ    $0x01, DX, X27, X27
+	MOVQ       $0x1c18161413121110, SI
+	VMOVQ      SI, X27
+	MOVQ       $0x04080a0c0d0e0f10, SI
+	VPINSRQ    $0x01, SI, X27, X27
 	VSHUFI32X4 $0x00, Z27, Z27, Z27
-	MOVQ       dst+0(FP), DX
-	MOVQ       stride+8(FP), BX
-	MOVQ       blocks+32(FP), SI
-	MOVQ       mask+40(FP), DI
-	KMOVW      DI, K1
-	SHRQ       $0x10, DI
-	KMOVW      DI, K2
+	MOVQ       dst+0(FP), SI
+	MOVQ       stride+8(FP), DI
+	MOVQ       blocks+32(FP), R8
+	MOVQ       mask+40(FP), R9
+	KMOVW      R9, K1
+	SHRQ       $0x10, R9
+	KMOVW      R9, K2
 	VXORPS     X0, X0, X0
 	VXORPS     X1, X1, X1
 	VXORPS     X2, X2, X2
@@ -2538,30 +2595,31 @@ TEXT ·zt_gemm_mxfp4_6x32_avx512vnni_ahead(SB), NOSPLIT, $0-64
 	VXORPS     X9, X9, X9
 	VXORPS     X10, X10, X10
 	VXORPS     X11, X11, X11
-	MOVQ       accumulate+48(FP), DI
-	TESTQ      DI, DI
+	MOVQ       accumulate+48(FP), R9
+	TESTQ      R9, R9
 	JZ         block
-	MOVQ       DX, DI
-	VMOVUPS.Z  (DI), K1, Z0
-	VMOVUPS.Z  64(DI), K2, Z1
-	ADDQ       BX, DI
-	VMOVUPS.Z  (DI), K1, Z2
-	VMOVUPS.Z  64(DI), K2, Z3
-	ADDQ       BX, DI
-	VMOVUPS.Z  (DI), K1, Z4
-	VMOVUPS.Z  64(DI), K2, Z5
-	ADDQ       BX, DI
-	VMOVUPS.Z  (DI), K1, Z6
-	VMOVUPS.Z  64(DI), K2, Z7
-	ADDQ       BX, DI
-	VMOVUPS.Z  (DI), K1, Z8
-	VMOVUPS.Z  64(DI), K2, Z9
-	ADDQ       BX, DI
-	VMOVUPS.Z  (DI), K1, Z10
-	VMOVUPS.Z  64(DI), K2, Z11
+	MOVQ       SI, R9
+	VMOVUPS.Z  (R9), K1, Z0
+	VMOVUPS.Z  64(R9), K2, Z1
+	ADDQ       DI, R9
+	VMOVUPS.Z  (R9), K1, Z2
+	VMOVUPS.Z  64(R9), K2, Z3
+	ADDQ       DI, R9
+	VMOVUPS.Z  (R9), K1, Z4
+	VMOVUPS.Z  64(R9), K2, Z5
+	ADDQ       DI, R9
+	VMOVUPS.Z  (R9), K1, Z6
+	VMOVUPS.Z  64(R9), K2, Z7
+	ADDQ       DI, R9
+	VMOVUPS.Z  (R9), K1, Z8
+	VMOVUPS.Z  64(R9), K2, Z9
+	ADDQ       DI, R9
+	VMOVUPS.Z  (R9), K1, Z10
+	VMOVUPS.Z  64(R9), K2, Z11
 
 block:
-	PREFETCHT1 33152(CX)
+	PREFETCHT1 (DX)
+	ADDQ       BX, DX
 	PREFETCHT0 3584(CX)
 
 	// Start each sum at -offset*sum(a)
@@ -2577,7 +2635,8 @@ block:
 	VMOVDQA64    Z20, Z21
 	VPSRAD.BCST  $0x03, 236(AX), Z22
 	VMOVDQA64    Z22, Z23
-	PREFETCHT1   32640(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3072(CX)
 	VMOVDQU64    (CX), Z25
 	VMOVDQU64    Z25, Z24
@@ -2602,7 +2661,8 @@ block:
 	VPBROADCASTD 160(AX), Z26
 	VPDPBUSD     Z26, Z24, Z22
 	VPDPBUSD     Z26, Z25, Z23
-	PREFETCHT1   32704(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3136(CX)
 	VMOVDQU64    64(CX), Z25
 	VMOVDQU64    Z25, Z24
@@ -2627,7 +2687,8 @@ block:
 	VPBROADCASTD 164(AX), Z26
 	VPDPBUSD     Z26, Z24, Z22
 	VPDPBUSD     Z26, Z25, Z23
-	PREFETCHT1   32768(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3200(CX)
 	VMOVDQU64    128(CX), Z25
 	VMOVDQU64    Z25, Z24
@@ -2652,7 +2713,8 @@ block:
 	VPBROADCASTD 168(AX), Z26
 	VPDPBUSD     Z26, Z24, Z22
 	VPDPBUSD     Z26, Z25, Z23
-	PREFETCHT1   32832(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3264(CX)
 	VMOVDQU64    192(CX), Z25
 	VMOVDQU64    Z25, Z24
@@ -2677,7 +2739,8 @@ block:
 	VPBROADCASTD 172(AX), Z26
 	VPDPBUSD     Z26, Z24, Z22
 	VPDPBUSD     Z26, Z25, Z23
-	PREFETCHT1   32896(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3328(CX)
 	VMOVDQU64    256(CX), Z25
 	VMOVDQU64    Z25, Z24
@@ -2702,7 +2765,8 @@ block:
 	VPBROADCASTD 176(AX), Z26
 	VPDPBUSD     Z26, Z24, Z22
 	VPDPBUSD     Z26, Z25, Z23
-	PREFETCHT1   32960(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3392(CX)
 	VMOVDQU64    320(CX), Z25
 	VMOVDQU64    Z25, Z24
@@ -2727,7 +2791,8 @@ block:
 	VPBROADCASTD 180(AX), Z26
 	VPDPBUSD     Z26, Z24, Z22
 	VPDPBUSD     Z26, Z25, Z23
-	PREFETCHT1   33024(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3456(CX)
 	VMOVDQU64    384(CX), Z25
 	VMOVDQU64    Z25, Z24
@@ -2752,7 +2817,8 @@ block:
 	VPBROADCASTD 184(AX), Z26
 	VPDPBUSD     Z26, Z24, Z22
 	VPDPBUSD     Z26, Z25, Z23
-	PREFETCHT1   33088(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3520(CX)
 	VMOVDQU64    448(CX), Z25
 	VMOVDQU64    Z25, Z24
@@ -2831,24 +2897,24 @@ block:
 	VFMADD231PS Z26, Z23, Z11
 	ADDQ        $0x00000108, AX
 	ADDQ        $0x00000220, CX
-	DECQ        SI
+	DECQ        R8
 	JNZ         block
-	MOVQ        DX, AX
+	MOVQ        SI, AX
 	VMOVUPS     Z0, K1, (AX)
 	VMOVUPS     Z1, K2, 64(AX)
-	ADDQ        BX, AX
+	ADDQ        DI, AX
 	VMOVUPS     Z2, K1, (AX)
 	VMOVUPS     Z3, K2, 64(AX)
-	ADDQ        BX, AX
+	ADDQ        DI, AX
 	VMOVUPS     Z4, K1, (AX)
 	VMOVUPS     Z5, K2, 64(AX)
-	ADDQ        BX, AX
+	ADDQ        DI, AX
 	VMOVUPS     Z6, K1, (AX)
 	VMOVUPS     Z7, K2, 64(AX)
-	ADDQ        BX, AX
+	ADDQ        DI, AX
 	VMOVUPS     Z8, K1, (AX)
 	VMOVUPS     Z9, K2, 64(AX)
-	ADDQ        BX, AX
+	ADDQ        DI, AX
 	VMOVUPS     Z10, K1, (AX)
 	VMOVUPS     Z11, K2, 64(AX)
 	VZEROUPPER

@@ -330,43 +330,47 @@ block:
 	VZEROUPPER
 	RET
 
-// func zt_gemm_nvfp4_1x32_avx512vnni_ahead(dst *float32, stride int64, a *byte, w *byte, blocks int64, mask uint64, accumulate int64, work *byte)
+// func zt_gemm_nvfp4_1x32_avx512vnni_ahead(dst *float32, stride int64, a *byte, w *byte, blocks int64, mask uint64, accumulate int64, work *byte, next *byte, step int64)
 // Requires: AVX, AVX2, AVX512BW, AVX512F, AVX512VBMI, AVX512VL, AVX512VNNI, MMX+
-TEXT ·zt_gemm_nvfp4_1x32_avx512vnni_ahead(SB), NOSPLIT, $0-64
+TEXT ·zt_gemm_nvfp4_1x32_avx512vnni_ahead(SB), NOSPLIT, $0-80
 	MOVQ a+16(FP), AX
 	MOVQ w+24(FP), CX
+	MOVQ next+64(FP), DX
+	MOVQ step+72(FP), BX
 
 	// The table of values, made unsigned by the offset
-	MOVQ       $0x1c18161413121110, DX
-	VMOVQ      DX, X7
-	MOVQ       $0x04080a0c0d0e0f10, DX
-	VPINSRQ    $0x01, DX, X7, X7
+	MOVQ       $0x1c18161413121110, SI
+	VMOVQ      SI, X7
+	MOVQ       $0x04080a0c0d0e0f10, SI
+	VPINSRQ    $0x01, SI, X7, X7
 	VSHUFI32X4 $0x00, Z7, Z7, Z7
-	MOVQ       dst+0(FP), DX
-	MOVQ       stride+8(FP), BX
-	MOVQ       blocks+32(FP), BX
-	MOVQ       mask+40(FP), SI
-	KMOVW      SI, K1
-	SHRQ       $0x10, SI
-	KMOVW      SI, K2
+	MOVQ       dst+0(FP), SI
+	MOVQ       stride+8(FP), DI
+	MOVQ       blocks+32(FP), DI
+	MOVQ       mask+40(FP), R8
+	KMOVW      R8, K1
+	SHRQ       $0x10, R8
+	KMOVW      R8, K2
 	VXORPS     X0, X0, X0
 	VXORPS     X1, X1, X1
-	MOVQ       accumulate+48(FP), SI
-	TESTQ      SI, SI
+	MOVQ       accumulate+48(FP), R8
+	TESTQ      R8, R8
 	JZ         block
-	MOVQ       DX, SI
-	VMOVUPS.Z  (SI), K1, Z0
-	VMOVUPS.Z  64(SI), K2, Z1
+	MOVQ       SI, R8
+	VMOVUPS.Z  (R8), K1, Z0
+	VMOVUPS.Z  64(R8), K2, Z1
 
 block:
-	PREFETCHT1 33280(CX)
+	PREFETCHT1 (DX)
+	ADDQ       BX, DX
 	PREFETCHT0 4096(CX)
-	PREFETCHT1 33344(CX)
+	PREFETCHT1 (DX)
+	ADDQ       BX, DX
 	PREFETCHT0 4160(CX)
 
 	// Start each sum at -offset*sum(a) of fewer weights than the group has sums of
-	MOVL          $0x10101010, SI
-	VPBROADCASTD  SI, Z5
+	MOVL          $0x10101010, R8
+	VPBROADCASTD  R8, Z5
 	VPXORD        Z6, Z6, Z6
 	VPXORD        Z2, Z2, Z2
 	VPDPBUSD.BCST (AX), Z5, Z6
@@ -375,7 +379,8 @@ block:
 	VPDPBUSD.BCST 12(AX), Z5, Z6
 	VPSUBD        Z6, Z2, Z2
 	VMOVDQA64     Z2, Z3
-	PREFETCHT1    32256(CX)
+	PREFETCHT1    (DX)
+	ADDQ          BX, DX
 	PREFETCHT0    3072(CX)
 	VMOVDQU64     (CX), Z5
 	VMOVDQU64     Z5, Z4
@@ -385,7 +390,8 @@ block:
 	VPBROADCASTD  (AX), Z6
 	VPDPBUSD      Z6, Z4, Z2
 	VPDPBUSD      Z6, Z5, Z3
-	PREFETCHT1    32320(CX)
+	PREFETCHT1    (DX)
+	ADDQ          BX, DX
 	PREFETCHT0    3136(CX)
 	VMOVDQU64     64(CX), Z5
 	VMOVDQU64     Z5, Z4
@@ -395,7 +401,8 @@ block:
 	VPBROADCASTD  4(AX), Z6
 	VPDPBUSD      Z6, Z4, Z2
 	VPDPBUSD      Z6, Z5, Z3
-	PREFETCHT1    32384(CX)
+	PREFETCHT1    (DX)
+	ADDQ          BX, DX
 	PREFETCHT0    3200(CX)
 	VMOVDQU64     128(CX), Z5
 	VMOVDQU64     Z5, Z4
@@ -405,7 +412,8 @@ block:
 	VPBROADCASTD  8(AX), Z6
 	VPDPBUSD      Z6, Z4, Z2
 	VPDPBUSD      Z6, Z5, Z3
-	PREFETCHT1    32448(CX)
+	PREFETCHT1    (DX)
+	ADDQ          BX, DX
 	PREFETCHT0    3264(CX)
 	VMOVDQU64     192(CX), Z5
 	VMOVDQU64     Z5, Z4
@@ -418,35 +426,35 @@ block:
 
 	// acc = fma(float(dot), d_w*d_a, acc)
 	VPMOVZXBW    1024(CX), Y6
-	MOVL         $0x007f007f, SI
-	VPBROADCASTD SI, Z5
+	MOVL         $0x007f007f, R8
+	VPBROADCASTD R8, Z5
 	VPCMPUW      $0x04, Y5, Y6, K3
 	VPANDD       Y5, Y6, Y6
 	VPSLLW       $0x07, Y6, Y6
 	VCVTPH2PS.Z  Y6, K3, Z4
-	MOVL         $0x43000000, SI
-	VPBROADCASTD SI, Z5
+	MOVL         $0x43000000, R8
+	VPBROADCASTD R8, Z5
 	VMULPS       Z5, Z4, Z4
 	VMULPS.BCST  32(AX), Z4, Z6
 	VCVTDQ2PS    Z2, Z2
 	VFMADD231PS  Z6, Z2, Z0
 	VPMOVZXBW    1040(CX), Y6
-	MOVL         $0x007f007f, SI
-	VPBROADCASTD SI, Z5
+	MOVL         $0x007f007f, R8
+	VPBROADCASTD R8, Z5
 	VPCMPUW      $0x04, Y5, Y6, K3
 	VPANDD       Y5, Y6, Y6
 	VPSLLW       $0x07, Y6, Y6
 	VCVTPH2PS.Z  Y6, K3, Z4
-	MOVL         $0x43000000, SI
-	VPBROADCASTD SI, Z5
+	MOVL         $0x43000000, R8
+	VPBROADCASTD R8, Z5
 	VMULPS       Z5, Z4, Z4
 	VMULPS.BCST  32(AX), Z4, Z6
 	VCVTDQ2PS    Z3, Z3
 	VFMADD231PS  Z6, Z3, Z1
 
 	// Start each sum at -offset*sum(a) of fewer weights than the group has sums of
-	MOVL          $0x10101010, SI
-	VPBROADCASTD  SI, Z5
+	MOVL          $0x10101010, R8
+	VPBROADCASTD  R8, Z5
 	VPXORD        Z6, Z6, Z6
 	VPXORD        Z2, Z2, Z2
 	VPDPBUSD.BCST 16(AX), Z5, Z6
@@ -455,7 +463,8 @@ block:
 	VPDPBUSD.BCST 28(AX), Z5, Z6
 	VPSUBD        Z6, Z2, Z2
 	VMOVDQA64     Z2, Z3
-	PREFETCHT1    32512(CX)
+	PREFETCHT1    (DX)
+	ADDQ          BX, DX
 	PREFETCHT0    3328(CX)
 	VMOVDQU64     256(CX), Z5
 	VMOVDQU64     Z5, Z4
@@ -465,7 +474,8 @@ block:
 	VPBROADCASTD  16(AX), Z6
 	VPDPBUSD      Z6, Z4, Z2
 	VPDPBUSD      Z6, Z5, Z3
-	PREFETCHT1    32576(CX)
+	PREFETCHT1    (DX)
+	ADDQ          BX, DX
 	PREFETCHT0    3392(CX)
 	VMOVDQU64     320(CX), Z5
 	VMOVDQU64     Z5, Z4
@@ -475,7 +485,8 @@ block:
 	VPBROADCASTD  20(AX), Z6
 	VPDPBUSD      Z6, Z4, Z2
 	VPDPBUSD      Z6, Z5, Z3
-	PREFETCHT1    32640(CX)
+	PREFETCHT1    (DX)
+	ADDQ          BX, DX
 	PREFETCHT0    3456(CX)
 	VMOVDQU64     384(CX), Z5
 	VMOVDQU64     Z5, Z4
@@ -485,7 +496,8 @@ block:
 	VPBROADCASTD  24(AX), Z6
 	VPDPBUSD      Z6, Z4, Z2
 	VPDPBUSD      Z6, Z5, Z3
-	PREFETCHT1    32704(CX)
+	PREFETCHT1    (DX)
+	ADDQ          BX, DX
 	PREFETCHT0    3520(CX)
 	VMOVDQU64     448(CX), Z5
 	VMOVDQU64     Z5, Z4
@@ -498,35 +510,35 @@ block:
 
 	// acc = fma(float(dot), d_w*d_a, acc)
 	VPMOVZXBW    1056(CX), Y6
-	MOVL         $0x007f007f, SI
-	VPBROADCASTD SI, Z5
+	MOVL         $0x007f007f, R8
+	VPBROADCASTD R8, Z5
 	VPCMPUW      $0x04, Y5, Y6, K3
 	VPANDD       Y5, Y6, Y6
 	VPSLLW       $0x07, Y6, Y6
 	VCVTPH2PS.Z  Y6, K3, Z4
-	MOVL         $0x43000000, SI
-	VPBROADCASTD SI, Z5
+	MOVL         $0x43000000, R8
+	VPBROADCASTD R8, Z5
 	VMULPS       Z5, Z4, Z4
 	VMULPS.BCST  32(AX), Z4, Z6
 	VCVTDQ2PS    Z2, Z2
 	VFMADD231PS  Z6, Z2, Z0
 	VPMOVZXBW    1072(CX), Y6
-	MOVL         $0x007f007f, SI
-	VPBROADCASTD SI, Z5
+	MOVL         $0x007f007f, R8
+	VPBROADCASTD R8, Z5
 	VPCMPUW      $0x04, Y5, Y6, K3
 	VPANDD       Y5, Y6, Y6
 	VPSLLW       $0x07, Y6, Y6
 	VCVTPH2PS.Z  Y6, K3, Z4
-	MOVL         $0x43000000, SI
-	VPBROADCASTD SI, Z5
+	MOVL         $0x43000000, R8
+	VPBROADCASTD R8, Z5
 	VMULPS       Z5, Z4, Z4
 	VMULPS.BCST  32(AX), Z4, Z6
 	VCVTDQ2PS    Z3, Z3
 	VFMADD231PS  Z6, Z3, Z1
 
 	// Start each sum at -offset*sum(a) of fewer weights than the group has sums of
-	MOVL          $0x10101010, SI
-	VPBROADCASTD  SI, Z5
+	MOVL          $0x10101010, R8
+	VPBROADCASTD  R8, Z5
 	VPXORD        Z6, Z6, Z6
 	VPXORD        Z2, Z2, Z2
 	VPDPBUSD.BCST 44(AX), Z5, Z6
@@ -535,7 +547,8 @@ block:
 	VPDPBUSD.BCST 56(AX), Z5, Z6
 	VPSUBD        Z6, Z2, Z2
 	VMOVDQA64     Z2, Z3
-	PREFETCHT1    32768(CX)
+	PREFETCHT1    (DX)
+	ADDQ          BX, DX
 	PREFETCHT0    3584(CX)
 	VMOVDQU64     512(CX), Z5
 	VMOVDQU64     Z5, Z4
@@ -545,7 +558,8 @@ block:
 	VPBROADCASTD  44(AX), Z6
 	VPDPBUSD      Z6, Z4, Z2
 	VPDPBUSD      Z6, Z5, Z3
-	PREFETCHT1    32832(CX)
+	PREFETCHT1    (DX)
+	ADDQ          BX, DX
 	PREFETCHT0    3648(CX)
 	VMOVDQU64     576(CX), Z5
 	VMOVDQU64     Z5, Z4
@@ -555,7 +569,8 @@ block:
 	VPBROADCASTD  48(AX), Z6
 	VPDPBUSD      Z6, Z4, Z2
 	VPDPBUSD      Z6, Z5, Z3
-	PREFETCHT1    32896(CX)
+	PREFETCHT1    (DX)
+	ADDQ          BX, DX
 	PREFETCHT0    3712(CX)
 	VMOVDQU64     640(CX), Z5
 	VMOVDQU64     Z5, Z4
@@ -565,7 +580,8 @@ block:
 	VPBROADCASTD  52(AX), Z6
 	VPDPBUSD      Z6, Z4, Z2
 	VPDPBUSD      Z6, Z5, Z3
-	PREFETCHT1    32960(CX)
+	PREFETCHT1    (DX)
+	ADDQ          BX, DX
 	PREFETCHT0    3776(CX)
 	VMOVDQU64     704(CX), Z5
 	VMOVDQU64     Z5, Z4
@@ -578,35 +594,35 @@ block:
 
 	// acc = fma(float(dot), d_w*d_a, acc)
 	VPMOVZXBW    1088(CX), Y6
-	MOVL         $0x007f007f, SI
-	VPBROADCASTD SI, Z5
+	MOVL         $0x007f007f, R8
+	VPBROADCASTD R8, Z5
 	VPCMPUW      $0x04, Y5, Y6, K3
 	VPANDD       Y5, Y6, Y6
 	VPSLLW       $0x07, Y6, Y6
 	VCVTPH2PS.Z  Y6, K3, Z4
-	MOVL         $0x43000000, SI
-	VPBROADCASTD SI, Z5
+	MOVL         $0x43000000, R8
+	VPBROADCASTD R8, Z5
 	VMULPS       Z5, Z4, Z4
 	VMULPS.BCST  76(AX), Z4, Z6
 	VCVTDQ2PS    Z2, Z2
 	VFMADD231PS  Z6, Z2, Z0
 	VPMOVZXBW    1104(CX), Y6
-	MOVL         $0x007f007f, SI
-	VPBROADCASTD SI, Z5
+	MOVL         $0x007f007f, R8
+	VPBROADCASTD R8, Z5
 	VPCMPUW      $0x04, Y5, Y6, K3
 	VPANDD       Y5, Y6, Y6
 	VPSLLW       $0x07, Y6, Y6
 	VCVTPH2PS.Z  Y6, K3, Z4
-	MOVL         $0x43000000, SI
-	VPBROADCASTD SI, Z5
+	MOVL         $0x43000000, R8
+	VPBROADCASTD R8, Z5
 	VMULPS       Z5, Z4, Z4
 	VMULPS.BCST  76(AX), Z4, Z6
 	VCVTDQ2PS    Z3, Z3
 	VFMADD231PS  Z6, Z3, Z1
 
 	// Start each sum at -offset*sum(a) of fewer weights than the group has sums of
-	MOVL          $0x10101010, SI
-	VPBROADCASTD  SI, Z5
+	MOVL          $0x10101010, R8
+	VPBROADCASTD  R8, Z5
 	VPXORD        Z6, Z6, Z6
 	VPXORD        Z2, Z2, Z2
 	VPDPBUSD.BCST 60(AX), Z5, Z6
@@ -615,7 +631,8 @@ block:
 	VPDPBUSD.BCST 72(AX), Z5, Z6
 	VPSUBD        Z6, Z2, Z2
 	VMOVDQA64     Z2, Z3
-	PREFETCHT1    33024(CX)
+	PREFETCHT1    (DX)
+	ADDQ          BX, DX
 	PREFETCHT0    3840(CX)
 	VMOVDQU64     768(CX), Z5
 	VMOVDQU64     Z5, Z4
@@ -625,7 +642,8 @@ block:
 	VPBROADCASTD  60(AX), Z6
 	VPDPBUSD      Z6, Z4, Z2
 	VPDPBUSD      Z6, Z5, Z3
-	PREFETCHT1    33088(CX)
+	PREFETCHT1    (DX)
+	ADDQ          BX, DX
 	PREFETCHT0    3904(CX)
 	VMOVDQU64     832(CX), Z5
 	VMOVDQU64     Z5, Z4
@@ -635,7 +653,8 @@ block:
 	VPBROADCASTD  64(AX), Z6
 	VPDPBUSD      Z6, Z4, Z2
 	VPDPBUSD      Z6, Z5, Z3
-	PREFETCHT1    33152(CX)
+	PREFETCHT1    (DX)
+	ADDQ          BX, DX
 	PREFETCHT0    3968(CX)
 	VMOVDQU64     896(CX), Z5
 	VMOVDQU64     Z5, Z4
@@ -645,7 +664,8 @@ block:
 	VPBROADCASTD  68(AX), Z6
 	VPDPBUSD      Z6, Z4, Z2
 	VPDPBUSD      Z6, Z5, Z3
-	PREFETCHT1    33216(CX)
+	PREFETCHT1    (DX)
+	ADDQ          BX, DX
 	PREFETCHT0    4032(CX)
 	VMOVDQU64     960(CX), Z5
 	VMOVDQU64     Z5, Z4
@@ -658,36 +678,36 @@ block:
 
 	// acc = fma(float(dot), d_w*d_a, acc)
 	VPMOVZXBW    1120(CX), Y6
-	MOVL         $0x007f007f, SI
-	VPBROADCASTD SI, Z5
+	MOVL         $0x007f007f, R8
+	VPBROADCASTD R8, Z5
 	VPCMPUW      $0x04, Y5, Y6, K3
 	VPANDD       Y5, Y6, Y6
 	VPSLLW       $0x07, Y6, Y6
 	VCVTPH2PS.Z  Y6, K3, Z4
-	MOVL         $0x43000000, SI
-	VPBROADCASTD SI, Z5
+	MOVL         $0x43000000, R8
+	VPBROADCASTD R8, Z5
 	VMULPS       Z5, Z4, Z4
 	VMULPS.BCST  76(AX), Z4, Z6
 	VCVTDQ2PS    Z2, Z2
 	VFMADD231PS  Z6, Z2, Z0
 	VPMOVZXBW    1136(CX), Y6
-	MOVL         $0x007f007f, SI
-	VPBROADCASTD SI, Z5
+	MOVL         $0x007f007f, R8
+	VPBROADCASTD R8, Z5
 	VPCMPUW      $0x04, Y5, Y6, K3
 	VPANDD       Y5, Y6, Y6
 	VPSLLW       $0x07, Y6, Y6
 	VCVTPH2PS.Z  Y6, K3, Z4
-	MOVL         $0x43000000, SI
-	VPBROADCASTD SI, Z5
+	MOVL         $0x43000000, R8
+	VPBROADCASTD R8, Z5
 	VMULPS       Z5, Z4, Z4
 	VMULPS.BCST  76(AX), Z4, Z6
 	VCVTDQ2PS    Z3, Z3
 	VFMADD231PS  Z6, Z3, Z1
 	ADDQ         $0x00000058, AX
 	ADDQ         $0x00000480, CX
-	DECQ         BX
+	DECQ         DI
 	JNZ          block
-	MOVQ         DX, AX
+	MOVQ         SI, AX
 	VMOVUPS      Z0, K1, (AX)
 	VMOVUPS      Z1, K2, 64(AX)
 	VZEROUPPER
@@ -1131,48 +1151,52 @@ block:
 	VZEROUPPER
 	RET
 
-// func zt_gemm_nvfp4_2x32_avx512vnni_ahead(dst *float32, stride int64, a *byte, w *byte, blocks int64, mask uint64, accumulate int64, work *byte)
+// func zt_gemm_nvfp4_2x32_avx512vnni_ahead(dst *float32, stride int64, a *byte, w *byte, blocks int64, mask uint64, accumulate int64, work *byte, next *byte, step int64)
 // Requires: AVX, AVX2, AVX512BW, AVX512F, AVX512VBMI, AVX512VL, AVX512VNNI, MMX+
-TEXT ·zt_gemm_nvfp4_2x32_avx512vnni_ahead(SB), NOSPLIT, $0-64
+TEXT ·zt_gemm_nvfp4_2x32_avx512vnni_ahead(SB), NOSPLIT, $0-80
 	MOVQ a+16(FP), AX
 	MOVQ w+24(FP), CX
+	MOVQ next+64(FP), DX
+	MOVQ step+72(FP), BX
 
 	// The table of values, made unsigned by the offset
-	MOVQ       $0x1c18161413121110, DX
-	VMOVQ      DX, X11
-	MOVQ       $0x04080a0c0d0e0f10, DX
-	VPINSRQ    $0x01, DX, X11, X11
+	MOVQ       $0x1c18161413121110, SI
+	VMOVQ      SI, X11
+	MOVQ       $0x04080a0c0d0e0f10, SI
+	VPINSRQ    $0x01, SI, X11, X11
 	VSHUFI32X4 $0x00, Z11, Z11, Z11
-	MOVQ       dst+0(FP), DX
-	MOVQ       stride+8(FP), BX
-	MOVQ       blocks+32(FP), SI
-	MOVQ       mask+40(FP), DI
-	KMOVW      DI, K1
-	SHRQ       $0x10, DI
-	KMOVW      DI, K2
+	MOVQ       dst+0(FP), SI
+	MOVQ       stride+8(FP), DI
+	MOVQ       blocks+32(FP), R8
+	MOVQ       mask+40(FP), R9
+	KMOVW      R9, K1
+	SHRQ       $0x10, R9
+	KMOVW      R9, K2
 	VXORPS     X0, X0, X0
 	VXORPS     X1, X1, X1
 	VXORPS     X2, X2, X2
 	VXORPS     X3, X3, X3
-	MOVQ       accumulate+48(FP), DI
-	TESTQ      DI, DI
+	MOVQ       accumulate+48(FP), R9
+	TESTQ      R9, R9
 	JZ         block
-	MOVQ       DX, DI
-	VMOVUPS.Z  (DI), K1, Z0
-	VMOVUPS.Z  64(DI), K2, Z1
-	ADDQ       BX, DI
-	VMOVUPS.Z  (DI), K1, Z2
-	VMOVUPS.Z  64(DI), K2, Z3
+	MOVQ       SI, R9
+	VMOVUPS.Z  (R9), K1, Z0
+	VMOVUPS.Z  64(R9), K2, Z1
+	ADDQ       DI, R9
+	VMOVUPS.Z  (R9), K1, Z2
+	VMOVUPS.Z  64(R9), K2, Z3
 
 block:
-	PREFETCHT1 33280(CX)
+	PREFETCHT1 (DX)
+	ADDQ       BX, DX
 	PREFETCHT0 4096(CX)
-	PREFETCHT1 33344(CX)
+	PREFETCHT1 (DX)
+	ADDQ       BX, DX
 	PREFETCHT0 4160(CX)
 
 	// Start each sum at -offset*sum(a) of fewer weights than the group has sums of
-	MOVL          $0x10101010, DI
-	VPBROADCASTD  DI, Z9
+	MOVL          $0x10101010, R9
+	VPBROADCASTD  R9, Z9
 	VPXORD        Z10, Z10, Z10
 	VPXORD        Z4, Z4, Z4
 	VPDPBUSD.BCST (AX), Z9, Z10
@@ -1189,7 +1213,8 @@ block:
 	VPDPBUSD.BCST 44(AX), Z9, Z10
 	VPSUBD        Z10, Z6, Z6
 	VMOVDQA64     Z6, Z7
-	PREFETCHT1    32256(CX)
+	PREFETCHT1    (DX)
+	ADDQ          BX, DX
 	PREFETCHT0    3072(CX)
 	VMOVDQU64     (CX), Z9
 	VMOVDQU64     Z9, Z8
@@ -1202,7 +1227,8 @@ block:
 	VPBROADCASTD  32(AX), Z10
 	VPDPBUSD      Z10, Z8, Z6
 	VPDPBUSD      Z10, Z9, Z7
-	PREFETCHT1    32320(CX)
+	PREFETCHT1    (DX)
+	ADDQ          BX, DX
 	PREFETCHT0    3136(CX)
 	VMOVDQU64     64(CX), Z9
 	VMOVDQU64     Z9, Z8
@@ -1215,7 +1241,8 @@ block:
 	VPBROADCASTD  36(AX), Z10
 	VPDPBUSD      Z10, Z8, Z6
 	VPDPBUSD      Z10, Z9, Z7
-	PREFETCHT1    32384(CX)
+	PREFETCHT1    (DX)
+	ADDQ          BX, DX
 	PREFETCHT0    3200(CX)
 	VMOVDQU64     128(CX), Z9
 	VMOVDQU64     Z9, Z8
@@ -1228,7 +1255,8 @@ block:
 	VPBROADCASTD  40(AX), Z10
 	VPDPBUSD      Z10, Z8, Z6
 	VPDPBUSD      Z10, Z9, Z7
-	PREFETCHT1    32448(CX)
+	PREFETCHT1    (DX)
+	ADDQ          BX, DX
 	PREFETCHT0    3264(CX)
 	VMOVDQU64     192(CX), Z9
 	VMOVDQU64     Z9, Z8
@@ -1244,14 +1272,14 @@ block:
 
 	// acc = fma(float(dot), d_w*d_a, acc)
 	VPMOVZXBW    1024(CX), Y10
-	MOVL         $0x007f007f, DI
-	VPBROADCASTD DI, Z9
+	MOVL         $0x007f007f, R9
+	VPBROADCASTD R9, Z9
 	VPCMPUW      $0x04, Y9, Y10, K3
 	VPANDD       Y9, Y10, Y10
 	VPSLLW       $0x07, Y10, Y10
 	VCVTPH2PS.Z  Y10, K3, Z8
-	MOVL         $0x43000000, DI
-	VPBROADCASTD DI, Z9
+	MOVL         $0x43000000, R9
+	VPBROADCASTD R9, Z9
 	VMULPS       Z9, Z8, Z8
 	VMULPS.BCST  64(AX), Z8, Z10
 	VCVTDQ2PS    Z4, Z4
@@ -1260,14 +1288,14 @@ block:
 	VCVTDQ2PS    Z6, Z6
 	VFMADD231PS  Z10, Z6, Z2
 	VPMOVZXBW    1040(CX), Y10
-	MOVL         $0x007f007f, DI
-	VPBROADCASTD DI, Z9
+	MOVL         $0x007f007f, R9
+	VPBROADCASTD R9, Z9
 	VPCMPUW      $0x04, Y9, Y10, K3
 	VPANDD       Y9, Y10, Y10
 	VPSLLW       $0x07, Y10, Y10
 	VCVTPH2PS.Z  Y10, K3, Z8
-	MOVL         $0x43000000, DI
-	VPBROADCASTD DI, Z9
+	MOVL         $0x43000000, R9
+	VPBROADCASTD R9, Z9
 	VMULPS       Z9, Z8, Z8
 	VMULPS.BCST  64(AX), Z8, Z10
 	VCVTDQ2PS    Z5, Z5
@@ -1277,8 +1305,8 @@ block:
 	VFMADD231PS  Z10, Z7, Z3
 
 	// Start each sum at -offset*sum(a) of fewer weights than the group has sums of
-	MOVL          $0x10101010, DI
-	VPBROADCASTD  DI, Z9
+	MOVL          $0x10101010, R9
+	VPBROADCASTD  R9, Z9
 	VPXORD        Z10, Z10, Z10
 	VPXORD        Z4, Z4, Z4
 	VPDPBUSD.BCST 16(AX), Z9, Z10
@@ -1295,7 +1323,8 @@ block:
 	VPDPBUSD.BCST 60(AX), Z9, Z10
 	VPSUBD        Z10, Z6, Z6
 	VMOVDQA64     Z6, Z7
-	PREFETCHT1    32512(CX)
+	PREFETCHT1    (DX)
+	ADDQ          BX, DX
 	PREFETCHT0    3328(CX)
 	VMOVDQU64     256(CX), Z9
 	VMOVDQU64     Z9, Z8
@@ -1308,7 +1337,8 @@ block:
 	VPBROADCASTD  48(AX), Z10
 	VPDPBUSD      Z10, Z8, Z6
 	VPDPBUSD      Z10, Z9, Z7
-	PREFETCHT1    32576(CX)
+	PREFETCHT1    (DX)
+	ADDQ          BX, DX
 	PREFETCHT0    3392(CX)
 	VMOVDQU64     320(CX), Z9
 	VMOVDQU64     Z9, Z8
@@ -1321,7 +1351,8 @@ block:
 	VPBROADCASTD  52(AX), Z10
 	VPDPBUSD      Z10, Z8, Z6
 	VPDPBUSD      Z10, Z9, Z7
-	PREFETCHT1    32640(CX)
+	PREFETCHT1    (DX)
+	ADDQ          BX, DX
 	PREFETCHT0    3456(CX)
 	VMOVDQU64     384(CX), Z9
 	VMOVDQU64     Z9, Z8
@@ -1334,7 +1365,8 @@ block:
 	VPBROADCASTD  56(AX), Z10
 	VPDPBUSD      Z10, Z8, Z6
 	VPDPBUSD      Z10, Z9, Z7
-	PREFETCHT1    32704(CX)
+	PREFETCHT1    (DX)
+	ADDQ          BX, DX
 	PREFETCHT0    3520(CX)
 	VMOVDQU64     448(CX), Z9
 	VMOVDQU64     Z9, Z8
@@ -1350,14 +1382,14 @@ block:
 
 	// acc = fma(float(dot), d_w*d_a, acc)
 	VPMOVZXBW    1056(CX), Y10
-	MOVL         $0x007f007f, DI
-	VPBROADCASTD DI, Z9
+	MOVL         $0x007f007f, R9
+	VPBROADCASTD R9, Z9
 	VPCMPUW      $0x04, Y9, Y10, K3
 	VPANDD       Y9, Y10, Y10
 	VPSLLW       $0x07, Y10, Y10
 	VCVTPH2PS.Z  Y10, K3, Z8
-	MOVL         $0x43000000, DI
-	VPBROADCASTD DI, Z9
+	MOVL         $0x43000000, R9
+	VPBROADCASTD R9, Z9
 	VMULPS       Z9, Z8, Z8
 	VMULPS.BCST  64(AX), Z8, Z10
 	VCVTDQ2PS    Z4, Z4
@@ -1366,14 +1398,14 @@ block:
 	VCVTDQ2PS    Z6, Z6
 	VFMADD231PS  Z10, Z6, Z2
 	VPMOVZXBW    1072(CX), Y10
-	MOVL         $0x007f007f, DI
-	VPBROADCASTD DI, Z9
+	MOVL         $0x007f007f, R9
+	VPBROADCASTD R9, Z9
 	VPCMPUW      $0x04, Y9, Y10, K3
 	VPANDD       Y9, Y10, Y10
 	VPSLLW       $0x07, Y10, Y10
 	VCVTPH2PS.Z  Y10, K3, Z8
-	MOVL         $0x43000000, DI
-	VPBROADCASTD DI, Z9
+	MOVL         $0x43000000, R9
+	VPBROADCASTD R9, Z9
 	VMULPS       Z9, Z8, Z8
 	VMULPS.BCST  64(AX), Z8, Z10
 	VCVTDQ2PS    Z5, Z5
@@ -1383,8 +1415,8 @@ block:
 	VFMADD231PS  Z10, Z7, Z3
 
 	// Start each sum at -offset*sum(a) of fewer weights than the group has sums of
-	MOVL          $0x10101010, DI
-	VPBROADCASTD  DI, Z9
+	MOVL          $0x10101010, R9
+	VPBROADCASTD  R9, Z9
 	VPXORD        Z10, Z10, Z10
 	VPXORD        Z4, Z4, Z4
 	VPDPBUSD.BCST 88(AX), Z9, Z10
@@ -1401,7 +1433,8 @@ block:
 	VPDPBUSD.BCST 132(AX), Z9, Z10
 	VPSUBD        Z10, Z6, Z6
 	VMOVDQA64     Z6, Z7
-	PREFETCHT1    32768(CX)
+	PREFETCHT1    (DX)
+	ADDQ          BX, DX
 	PREFETCHT0    3584(CX)
 	VMOVDQU64     512(CX), Z9
 	VMOVDQU64     Z9, Z8
@@ -1414,7 +1447,8 @@ block:
 	VPBROADCASTD  120(AX), Z10
 	VPDPBUSD      Z10, Z8, Z6
 	VPDPBUSD      Z10, Z9, Z7
-	PREFETCHT1    32832(CX)
+	PREFETCHT1    (DX)
+	ADDQ          BX, DX
 	PREFETCHT0    3648(CX)
 	VMOVDQU64     576(CX), Z9
 	VMOVDQU64     Z9, Z8
@@ -1427,7 +1461,8 @@ block:
 	VPBROADCASTD  124(AX), Z10
 	VPDPBUSD      Z10, Z8, Z6
 	VPDPBUSD      Z10, Z9, Z7
-	PREFETCHT1    32896(CX)
+	PREFETCHT1    (DX)
+	ADDQ          BX, DX
 	PREFETCHT0    3712(CX)
 	VMOVDQU64     640(CX), Z9
 	VMOVDQU64     Z9, Z8
@@ -1440,7 +1475,8 @@ block:
 	VPBROADCASTD  128(AX), Z10
 	VPDPBUSD      Z10, Z8, Z6
 	VPDPBUSD      Z10, Z9, Z7
-	PREFETCHT1    32960(CX)
+	PREFETCHT1    (DX)
+	ADDQ          BX, DX
 	PREFETCHT0    3776(CX)
 	VMOVDQU64     704(CX), Z9
 	VMOVDQU64     Z9, Z8
@@ -1456,14 +1492,14 @@ block:
 
 	// acc = fma(float(dot), d_w*d_a, acc)
 	VPMOVZXBW    1088(CX), Y10
-	MOVL         $0x007f007f, DI
-	VPBROADCASTD DI, Z9
+	MOVL         $0x007f007f, R9
+	VPBROADCASTD R9, Z9
 	VPCMPUW      $0x04, Y9, Y10, K3
 	VPANDD       Y9, Y10, Y10
 	VPSLLW       $0x07, Y10, Y10
 	VCVTPH2PS.Z  Y10, K3, Z8
-	MOVL         $0x43000000, DI
-	VPBROADCASTD DI, Z9
+	MOVL         $0x43000000, R9
+	VPBROADCASTD R9, Z9
 	VMULPS       Z9, Z8, Z8
 	VMULPS.BCST  152(AX), Z8, Z10
 	VCVTDQ2PS    Z4, Z4
@@ -1472,14 +1508,14 @@ block:
 	VCVTDQ2PS    Z6, Z6
 	VFMADD231PS  Z10, Z6, Z2
 	VPMOVZXBW    1104(CX), Y10
-	MOVL         $0x007f007f, DI
-	VPBROADCASTD DI, Z9
+	MOVL         $0x007f007f, R9
+	VPBROADCASTD R9, Z9
 	VPCMPUW      $0x04, Y9, Y10, K3
 	VPANDD       Y9, Y10, Y10
 	VPSLLW       $0x07, Y10, Y10
 	VCVTPH2PS.Z  Y10, K3, Z8
-	MOVL         $0x43000000, DI
-	VPBROADCASTD DI, Z9
+	MOVL         $0x43000000, R9
+	VPBROADCASTD R9, Z9
 	VMULPS       Z9, Z8, Z8
 	VMULPS.BCST  152(AX), Z8, Z10
 	VCVTDQ2PS    Z5, Z5
@@ -1489,8 +1525,8 @@ block:
 	VFMADD231PS  Z10, Z7, Z3
 
 	// Start each sum at -offset*sum(a) of fewer weights than the group has sums of
-	MOVL          $0x10101010, DI
-	VPBROADCASTD  DI, Z9
+	MOVL          $0x10101010, R9
+	VPBROADCASTD  R9, Z9
 	VPXORD        Z10, Z10, Z10
 	VPXORD        Z4, Z4, Z4
 	VPDPBUSD.BCST 104(AX), Z9, Z10
@@ -1507,7 +1543,8 @@ block:
 	VPDPBUSD.BCST 148(AX), Z9, Z10
 	VPSUBD        Z10, Z6, Z6
 	VMOVDQA64     Z6, Z7
-	PREFETCHT1    33024(CX)
+	PREFETCHT1    (DX)
+	ADDQ          BX, DX
 	PREFETCHT0    3840(CX)
 	VMOVDQU64     768(CX), Z9
 	VMOVDQU64     Z9, Z8
@@ -1520,7 +1557,8 @@ block:
 	VPBROADCASTD  136(AX), Z10
 	VPDPBUSD      Z10, Z8, Z6
 	VPDPBUSD      Z10, Z9, Z7
-	PREFETCHT1    33088(CX)
+	PREFETCHT1    (DX)
+	ADDQ          BX, DX
 	PREFETCHT0    3904(CX)
 	VMOVDQU64     832(CX), Z9
 	VMOVDQU64     Z9, Z8
@@ -1533,7 +1571,8 @@ block:
 	VPBROADCASTD  140(AX), Z10
 	VPDPBUSD      Z10, Z8, Z6
 	VPDPBUSD      Z10, Z9, Z7
-	PREFETCHT1    33152(CX)
+	PREFETCHT1    (DX)
+	ADDQ          BX, DX
 	PREFETCHT0    3968(CX)
 	VMOVDQU64     896(CX), Z9
 	VMOVDQU64     Z9, Z8
@@ -1546,7 +1585,8 @@ block:
 	VPBROADCASTD  144(AX), Z10
 	VPDPBUSD      Z10, Z8, Z6
 	VPDPBUSD      Z10, Z9, Z7
-	PREFETCHT1    33216(CX)
+	PREFETCHT1    (DX)
+	ADDQ          BX, DX
 	PREFETCHT0    4032(CX)
 	VMOVDQU64     960(CX), Z9
 	VMOVDQU64     Z9, Z8
@@ -1562,14 +1602,14 @@ block:
 
 	// acc = fma(float(dot), d_w*d_a, acc)
 	VPMOVZXBW    1120(CX), Y10
-	MOVL         $0x007f007f, DI
-	VPBROADCASTD DI, Z9
+	MOVL         $0x007f007f, R9
+	VPBROADCASTD R9, Z9
 	VPCMPUW      $0x04, Y9, Y10, K3
 	VPANDD       Y9, Y10, Y10
 	VPSLLW       $0x07, Y10, Y10
 	VCVTPH2PS.Z  Y10, K3, Z8
-	MOVL         $0x43000000, DI
-	VPBROADCASTD DI, Z9
+	MOVL         $0x43000000, R9
+	VPBROADCASTD R9, Z9
 	VMULPS       Z9, Z8, Z8
 	VMULPS.BCST  152(AX), Z8, Z10
 	VCVTDQ2PS    Z4, Z4
@@ -1578,14 +1618,14 @@ block:
 	VCVTDQ2PS    Z6, Z6
 	VFMADD231PS  Z10, Z6, Z2
 	VPMOVZXBW    1136(CX), Y10
-	MOVL         $0x007f007f, DI
-	VPBROADCASTD DI, Z9
+	MOVL         $0x007f007f, R9
+	VPBROADCASTD R9, Z9
 	VPCMPUW      $0x04, Y9, Y10, K3
 	VPANDD       Y9, Y10, Y10
 	VPSLLW       $0x07, Y10, Y10
 	VCVTPH2PS.Z  Y10, K3, Z8
-	MOVL         $0x43000000, DI
-	VPBROADCASTD DI, Z9
+	MOVL         $0x43000000, R9
+	VPBROADCASTD R9, Z9
 	VMULPS       Z9, Z8, Z8
 	VMULPS.BCST  152(AX), Z8, Z10
 	VCVTDQ2PS    Z5, Z5
@@ -1595,12 +1635,12 @@ block:
 	VFMADD231PS  Z10, Z7, Z3
 	ADDQ         $0x000000b0, AX
 	ADDQ         $0x00000480, CX
-	DECQ         SI
+	DECQ         R8
 	JNZ          block
-	MOVQ         DX, AX
+	MOVQ         SI, AX
 	VMOVUPS      Z0, K1, (AX)
 	VMOVUPS      Z1, K2, 64(AX)
-	ADDQ         BX, AX
+	ADDQ         DI, AX
 	VMOVUPS      Z2, K1, (AX)
 	VMOVUPS      Z3, K2, 64(AX)
 	VZEROUPPER
@@ -2156,53 +2196,57 @@ block:
 	VZEROUPPER
 	RET
 
-// func zt_gemm_nvfp4_3x32_avx512vnni_ahead(dst *float32, stride int64, a *byte, w *byte, blocks int64, mask uint64, accumulate int64, work *byte)
+// func zt_gemm_nvfp4_3x32_avx512vnni_ahead(dst *float32, stride int64, a *byte, w *byte, blocks int64, mask uint64, accumulate int64, work *byte, next *byte, step int64)
 // Requires: AVX, AVX2, AVX512BW, AVX512F, AVX512VBMI, AVX512VL, AVX512VNNI, MMX+
-TEXT ·zt_gemm_nvfp4_3x32_avx512vnni_ahead(SB), NOSPLIT, $0-64
+TEXT ·zt_gemm_nvfp4_3x32_avx512vnni_ahead(SB), NOSPLIT, $0-80
 	MOVQ a+16(FP), AX
 	MOVQ w+24(FP), CX
+	MOVQ next+64(FP), DX
+	MOVQ step+72(FP), BX
 
 	// The table of values, made unsigned by the offset
-	MOVQ       $0x1c18161413121110, DX
-	VMOVQ      DX, X15
-	MOVQ       $0x04080a0c0d0e0f10, DX
-	VPINSRQ    $0x01, DX, X15, X15
+	MOVQ       $0x1c18161413121110, SI
+	VMOVQ      SI, X15
+	MOVQ       $0x04080a0c0d0e0f10, SI
+	VPINSRQ    $0x01, SI, X15, X15
 	VSHUFI32X4 $0x00, Z15, Z15, Z15
-	MOVQ       dst+0(FP), DX
-	MOVQ       stride+8(FP), BX
-	MOVQ       blocks+32(FP), SI
-	MOVQ       mask+40(FP), DI
-	KMOVW      DI, K1
-	SHRQ       $0x10, DI
-	KMOVW      DI, K2
+	MOVQ       dst+0(FP), SI
+	MOVQ       stride+8(FP), DI
+	MOVQ       blocks+32(FP), R8
+	MOVQ       mask+40(FP), R9
+	KMOVW      R9, K1
+	SHRQ       $0x10, R9
+	KMOVW      R9, K2
 	VXORPS     X0, X0, X0
 	VXORPS     X1, X1, X1
 	VXORPS     X2, X2, X2
 	VXORPS     X3, X3, X3
 	VXORPS     X4, X4, X4
 	VXORPS     X5, X5, X5
-	MOVQ       accumulate+48(FP), DI
-	TESTQ      DI, DI
+	MOVQ       accumulate+48(FP), R9
+	TESTQ      R9, R9
 	JZ         block
-	MOVQ       DX, DI
-	VMOVUPS.Z  (DI), K1, Z0
-	VMOVUPS.Z  64(DI), K2, Z1
-	ADDQ       BX, DI
-	VMOVUPS.Z  (DI), K1, Z2
-	VMOVUPS.Z  64(DI), K2, Z3
-	ADDQ       BX, DI
-	VMOVUPS.Z  (DI), K1, Z4
-	VMOVUPS.Z  64(DI), K2, Z5
+	MOVQ       SI, R9
+	VMOVUPS.Z  (R9), K1, Z0
+	VMOVUPS.Z  64(R9), K2, Z1
+	ADDQ       DI, R9
+	VMOVUPS.Z  (R9), K1, Z2
+	VMOVUPS.Z  64(R9), K2, Z3
+	ADDQ       DI, R9
+	VMOVUPS.Z  (R9), K1, Z4
+	VMOVUPS.Z  64(R9), K2, Z5
 
 block:
-	PREFETCHT1 33280(CX)
+	PREFETCHT1 (DX)
+	ADDQ       BX, DX
 	PREFETCHT0 4096(CX)
-	PREFETCHT1 33344(CX)
+	PREFETCHT1 (DX)
+	ADDQ       BX, DX
 	PREFETCHT0 4160(CX)
 
 	// Start each sum at -offset*sum(a) of fewer weights than the group has sums of
-	MOVL          $0x10101010, DI
-	VPBROADCASTD  DI, Z13
+	MOVL          $0x10101010, R9
+	VPBROADCASTD  R9, Z13
 	VPXORD        Z14, Z14, Z14
 	VPXORD        Z6, Z6, Z6
 	VPDPBUSD.BCST (AX), Z13, Z14
@@ -2227,7 +2271,8 @@ block:
 	VPDPBUSD.BCST 76(AX), Z13, Z14
 	VPSUBD        Z14, Z10, Z10
 	VMOVDQA64     Z10, Z11
-	PREFETCHT1    32256(CX)
+	PREFETCHT1    (DX)
+	ADDQ          BX, DX
 	PREFETCHT0    3072(CX)
 	VMOVDQU64     (CX), Z13
 	VMOVDQU64     Z13, Z12
@@ -2243,7 +2288,8 @@ block:
 	VPBROADCASTD  64(AX), Z14
 	VPDPBUSD      Z14, Z12, Z10
 	VPDPBUSD      Z14, Z13, Z11
-	PREFETCHT1    32320(CX)
+	PREFETCHT1    (DX)
+	ADDQ          BX, DX
 	PREFETCHT0    3136(CX)
 	VMOVDQU64     64(CX), Z13
 	VMOVDQU64     Z13, Z12
@@ -2259,7 +2305,8 @@ block:
 	VPBROADCASTD  68(AX), Z14
 	VPDPBUSD      Z14, Z12, Z10
 	VPDPBUSD      Z14, Z13, Z11
-	PREFETCHT1    32384(CX)
+	PREFETCHT1    (DX)
+	ADDQ          BX, DX
 	PREFETCHT0    3200(CX)
 	VMOVDQU64     128(CX), Z13
 	VMOVDQU64     Z13, Z12
@@ -2275,7 +2322,8 @@ block:
 	VPBROADCASTD  72(AX), Z14
 	VPDPBUSD      Z14, Z12, Z10
 	VPDPBUSD      Z14, Z13, Z11
-	PREFETCHT1    32448(CX)
+	PREFETCHT1    (DX)
+	ADDQ          BX, DX
 	PREFETCHT0    3264(CX)
 	VMOVDQU64     192(CX), Z13
 	VMOVDQU64     Z13, Z12
@@ -2294,14 +2342,14 @@ block:
 
 	// acc = fma(float(dot), d_w*d_a, acc)
 	VPMOVZXBW    1024(CX), Y14
-	MOVL         $0x007f007f, DI
-	VPBROADCASTD DI, Z13
+	MOVL         $0x007f007f, R9
+	VPBROADCASTD R9, Z13
 	VPCMPUW      $0x04, Y13, Y14, K3
 	VPANDD       Y13, Y14, Y14
 	VPSLLW       $0x07, Y14, Y14
 	VCVTPH2PS.Z  Y14, K3, Z12
-	MOVL         $0x43000000, DI
-	VPBROADCASTD DI, Z13
+	MOVL         $0x43000000, R9
+	VPBROADCASTD R9, Z13
 	VMULPS       Z13, Z12, Z12
 	VMULPS.BCST  96(AX), Z12, Z14
 	VCVTDQ2PS    Z6, Z6
@@ -2313,14 +2361,14 @@ block:
 	VCVTDQ2PS    Z10, Z10
 	VFMADD231PS  Z14, Z10, Z4
 	VPMOVZXBW    1040(CX), Y14
-	MOVL         $0x007f007f, DI
-	VPBROADCASTD DI, Z13
+	MOVL         $0x007f007f, R9
+	VPBROADCASTD R9, Z13
 	VPCMPUW      $0x04, Y13, Y14, K3
 	VPANDD       Y13, Y14, Y14
 	VPSLLW       $0x07, Y14, Y14
 	VCVTPH2PS.Z  Y14, K3, Z12
-	MOVL         $0x43000000, DI
-	VPBROADCASTD DI, Z13
+	MOVL         $0x43000000, R9
+	VPBROADCASTD R9, Z13
 	VMULPS       Z13, Z12, Z12
 	VMULPS.BCST  96(AX), Z12, Z14
 	VCVTDQ2PS    Z7, Z7
@@ -2333,8 +2381,8 @@ block:
 	VFMADD231PS  Z14, Z11, Z5
 
 	// Start each sum at -offset*sum(a) of fewer weights than the group has sums of
-	MOVL          $0x10101010, DI
-	VPBROADCASTD  DI, Z13
+	MOVL          $0x10101010, R9
+	VPBROADCASTD  R9, Z13
 	VPXORD        Z14, Z14, Z14
 	VPXORD        Z6, Z6, Z6
 	VPDPBUSD.BCST 16(AX), Z13, Z14
@@ -2359,7 +2407,8 @@ block:
 	VPDPBUSD.BCST 92(AX), Z13, Z14
 	VPSUBD        Z14, Z10, Z10
 	VMOVDQA64     Z10, Z11
-	PREFETCHT1    32512(CX)
+	PREFETCHT1    (DX)
+	ADDQ          BX, DX
 	PREFETCHT0    3328(CX)
 	VMOVDQU64     256(CX), Z13
 	VMOVDQU64     Z13, Z12
@@ -2375,7 +2424,8 @@ block:
 	VPBROADCASTD  80(AX), Z14
 	VPDPBUSD      Z14, Z12, Z10
 	VPDPBUSD      Z14, Z13, Z11
-	PREFETCHT1    32576(CX)
+	PREFETCHT1    (DX)
+	ADDQ          BX, DX
 	PREFETCHT0    3392(CX)
 	VMOVDQU64     320(CX), Z13
 	VMOVDQU64     Z13, Z12
@@ -2391,7 +2441,8 @@ block:
 	VPBROADCASTD  84(AX), Z14
 	VPDPBUSD      Z14, Z12, Z10
 	VPDPBUSD      Z14, Z13, Z11
-	PREFETCHT1    32640(CX)
+	PREFETCHT1    (DX)
+	ADDQ          BX, DX
 	PREFETCHT0    3456(CX)
 	VMOVDQU64     384(CX), Z13
 	VMOVDQU64     Z13, Z12
@@ -2407,7 +2458,8 @@ block:
 	VPBROADCASTD  88(AX), Z14
 	VPDPBUSD      Z14, Z12, Z10
 	VPDPBUSD      Z14, Z13, Z11
-	PREFETCHT1    32704(CX)
+	PREFETCHT1    (DX)
+	ADDQ          BX, DX
 	PREFETCHT0    3520(CX)
 	VMOVDQU64     448(CX), Z13
 	VMOVDQU64     Z13, Z12
@@ -2426,14 +2478,14 @@ block:
 
 	// acc = fma(float(dot), d_w*d_a, acc)
 	VPMOVZXBW    1056(CX), Y14
-	MOVL         $0x007f007f, DI
-	VPBROADCASTD DI, Z13
+	MOVL         $0x007f007f, R9
+	VPBROADCASTD R9, Z13
 	VPCMPUW      $0x04, Y13, Y14, K3
 	VPANDD       Y13, Y14, Y14
 	VPSLLW       $0x07, Y14, Y14
 	VCVTPH2PS.Z  Y14, K3, Z12
-	MOVL         $0x43000000, DI
-	VPBROADCASTD DI, Z13
+	MOVL         $0x43000000, R9
+	VPBROADCASTD R9, Z13
 	VMULPS       Z13, Z12, Z12
 	VMULPS.BCST  96(AX), Z12, Z14
 	VCVTDQ2PS    Z6, Z6
@@ -2445,14 +2497,14 @@ block:
 	VCVTDQ2PS    Z10, Z10
 	VFMADD231PS  Z14, Z10, Z4
 	VPMOVZXBW    1072(CX), Y14
-	MOVL         $0x007f007f, DI
-	VPBROADCASTD DI, Z13
+	MOVL         $0x007f007f, R9
+	VPBROADCASTD R9, Z13
 	VPCMPUW      $0x04, Y13, Y14, K3
 	VPANDD       Y13, Y14, Y14
 	VPSLLW       $0x07, Y14, Y14
 	VCVTPH2PS.Z  Y14, K3, Z12
-	MOVL         $0x43000000, DI
-	VPBROADCASTD DI, Z13
+	MOVL         $0x43000000, R9
+	VPBROADCASTD R9, Z13
 	VMULPS       Z13, Z12, Z12
 	VMULPS.BCST  96(AX), Z12, Z14
 	VCVTDQ2PS    Z7, Z7
@@ -2465,8 +2517,8 @@ block:
 	VFMADD231PS  Z14, Z11, Z5
 
 	// Start each sum at -offset*sum(a) of fewer weights than the group has sums of
-	MOVL          $0x10101010, DI
-	VPBROADCASTD  DI, Z13
+	MOVL          $0x10101010, R9
+	VPBROADCASTD  R9, Z13
 	VPXORD        Z14, Z14, Z14
 	VPXORD        Z6, Z6, Z6
 	VPDPBUSD.BCST 132(AX), Z13, Z14
@@ -2491,7 +2543,8 @@ block:
 	VPDPBUSD.BCST 208(AX), Z13, Z14
 	VPSUBD        Z14, Z10, Z10
 	VMOVDQA64     Z10, Z11
-	PREFETCHT1    32768(CX)
+	PREFETCHT1    (DX)
+	ADDQ          BX, DX
 	PREFETCHT0    3584(CX)
 	VMOVDQU64     512(CX), Z13
 	VMOVDQU64     Z13, Z12
@@ -2507,7 +2560,8 @@ block:
 	VPBROADCASTD  196(AX), Z14
 	VPDPBUSD      Z14, Z12, Z10
 	VPDPBUSD      Z14, Z13, Z11
-	PREFETCHT1    32832(CX)
+	PREFETCHT1    (DX)
+	ADDQ          BX, DX
 	PREFETCHT0    3648(CX)
 	VMOVDQU64     576(CX), Z13
 	VMOVDQU64     Z13, Z12
@@ -2523,7 +2577,8 @@ block:
 	VPBROADCASTD  200(AX), Z14
 	VPDPBUSD      Z14, Z12, Z10
 	VPDPBUSD      Z14, Z13, Z11
-	PREFETCHT1    32896(CX)
+	PREFETCHT1    (DX)
+	ADDQ          BX, DX
 	PREFETCHT0    3712(CX)
 	VMOVDQU64     640(CX), Z13
 	VMOVDQU64     Z13, Z12
@@ -2539,7 +2594,8 @@ block:
 	VPBROADCASTD  204(AX), Z14
 	VPDPBUSD      Z14, Z12, Z10
 	VPDPBUSD      Z14, Z13, Z11
-	PREFETCHT1    32960(CX)
+	PREFETCHT1    (DX)
+	ADDQ          BX, DX
 	PREFETCHT0    3776(CX)
 	VMOVDQU64     704(CX), Z13
 	VMOVDQU64     Z13, Z12
@@ -2558,14 +2614,14 @@ block:
 
 	// acc = fma(float(dot), d_w*d_a, acc)
 	VPMOVZXBW    1088(CX), Y14
-	MOVL         $0x007f007f, DI
-	VPBROADCASTD DI, Z13
+	MOVL         $0x007f007f, R9
+	VPBROADCASTD R9, Z13
 	VPCMPUW      $0x04, Y13, Y14, K3
 	VPANDD       Y13, Y14, Y14
 	VPSLLW       $0x07, Y14, Y14
 	VCVTPH2PS.Z  Y14, K3, Z12
-	MOVL         $0x43000000, DI
-	VPBROADCASTD DI, Z13
+	MOVL         $0x43000000, R9
+	VPBROADCASTD R9, Z13
 	VMULPS       Z13, Z12, Z12
 	VMULPS.BCST  228(AX), Z12, Z14
 	VCVTDQ2PS    Z6, Z6
@@ -2577,14 +2633,14 @@ block:
 	VCVTDQ2PS    Z10, Z10
 	VFMADD231PS  Z14, Z10, Z4
 	VPMOVZXBW    1104(CX), Y14
-	MOVL         $0x007f007f, DI
-	VPBROADCASTD DI, Z13
+	MOVL         $0x007f007f, R9
+	VPBROADCASTD R9, Z13
 	VPCMPUW      $0x04, Y13, Y14, K3
 	VPANDD       Y13, Y14, Y14
 	VPSLLW       $0x07, Y14, Y14
 	VCVTPH2PS.Z  Y14, K3, Z12
-	MOVL         $0x43000000, DI
-	VPBROADCASTD DI, Z13
+	MOVL         $0x43000000, R9
+	VPBROADCASTD R9, Z13
 	VMULPS       Z13, Z12, Z12
 	VMULPS.BCST  228(AX), Z12, Z14
 	VCVTDQ2PS    Z7, Z7
@@ -2597,8 +2653,8 @@ block:
 	VFMADD231PS  Z14, Z11, Z5
 
 	// Start each sum at -offset*sum(a) of fewer weights than the group has sums of
-	MOVL          $0x10101010, DI
-	VPBROADCASTD  DI, Z13
+	MOVL          $0x10101010, R9
+	VPBROADCASTD  R9, Z13
 	VPXORD        Z14, Z14, Z14
 	VPXORD        Z6, Z6, Z6
 	VPDPBUSD.BCST 148(AX), Z13, Z14
@@ -2623,7 +2679,8 @@ block:
 	VPDPBUSD.BCST 224(AX), Z13, Z14
 	VPSUBD        Z14, Z10, Z10
 	VMOVDQA64     Z10, Z11
-	PREFETCHT1    33024(CX)
+	PREFETCHT1    (DX)
+	ADDQ          BX, DX
 	PREFETCHT0    3840(CX)
 	VMOVDQU64     768(CX), Z13
 	VMOVDQU64     Z13, Z12
@@ -2639,7 +2696,8 @@ block:
 	VPBROADCASTD  212(AX), Z14
 	VPDPBUSD      Z14, Z12, Z10
 	VPDPBUSD      Z14, Z13, Z11
-	PREFETCHT1    33088(CX)
+	PREFETCHT1    (DX)
+	ADDQ          BX, DX
 	PREFETCHT0    3904(CX)
 	VMOVDQU64     832(CX), Z13
 	VMOVDQU64     Z13, Z12
@@ -2655,7 +2713,8 @@ block:
 	VPBROADCASTD  216(AX), Z14
 	VPDPBUSD      Z14, Z12, Z10
 	VPDPBUSD      Z14, Z13, Z11
-	PREFETCHT1    33152(CX)
+	PREFETCHT1    (DX)
+	ADDQ          BX, DX
 	PREFETCHT0    3968(CX)
 	VMOVDQU64     896(CX), Z13
 	VMOVDQU64     Z13, Z12
@@ -2671,7 +2730,8 @@ block:
 	VPBROADCASTD  220(AX), Z14
 	VPDPBUSD      Z14, Z12, Z10
 	VPDPBUSD      Z14, Z13, Z11
-	PREFETCHT1    33216(CX)
+	PREFETCHT1    (DX)
+	ADDQ          BX, DX
 	PREFETCHT0    4032(CX)
 	VMOVDQU64     960(CX), Z13
 	VMOVDQU64     Z13, Z12
@@ -2690,14 +2750,14 @@ block:
 
 	// acc = fma(float(dot), d_w*d_a, acc)
 	VPMOVZXBW    1120(CX), Y14
-	MOVL         $0x007f007f, DI
-	VPBROADCASTD DI, Z13
+	MOVL         $0x007f007f, R9
+	VPBROADCASTD R9, Z13
 	VPCMPUW      $0x04, Y13, Y14, K3
 	VPANDD       Y13, Y14, Y14
 	VPSLLW       $0x07, Y14, Y14
 	VCVTPH2PS.Z  Y14, K3, Z12
-	MOVL         $0x43000000, DI
-	VPBROADCASTD DI, Z13
+	MOVL         $0x43000000, R9
+	VPBROADCASTD R9, Z13
 	VMULPS       Z13, Z12, Z12
 	VMULPS.BCST  228(AX), Z12, Z14
 	VCVTDQ2PS    Z6, Z6
@@ -2709,14 +2769,14 @@ block:
 	VCVTDQ2PS    Z10, Z10
 	VFMADD231PS  Z14, Z10, Z4
 	VPMOVZXBW    1136(CX), Y14
-	MOVL         $0x007f007f, DI
-	VPBROADCASTD DI, Z13
+	MOVL         $0x007f007f, R9
+	VPBROADCASTD R9, Z13
 	VPCMPUW      $0x04, Y13, Y14, K3
 	VPANDD       Y13, Y14, Y14
 	VPSLLW       $0x07, Y14, Y14
 	VCVTPH2PS.Z  Y14, K3, Z12
-	MOVL         $0x43000000, DI
-	VPBROADCASTD DI, Z13
+	MOVL         $0x43000000, R9
+	VPBROADCASTD R9, Z13
 	VMULPS       Z13, Z12, Z12
 	VMULPS.BCST  228(AX), Z12, Z14
 	VCVTDQ2PS    Z7, Z7
@@ -2729,15 +2789,15 @@ block:
 	VFMADD231PS  Z14, Z11, Z5
 	ADDQ         $0x00000108, AX
 	ADDQ         $0x00000480, CX
-	DECQ         SI
+	DECQ         R8
 	JNZ          block
-	MOVQ         DX, AX
+	MOVQ         SI, AX
 	VMOVUPS      Z0, K1, (AX)
 	VMOVUPS      Z1, K2, 64(AX)
-	ADDQ         BX, AX
+	ADDQ         DI, AX
 	VMOVUPS      Z2, K1, (AX)
 	VMOVUPS      Z3, K2, 64(AX)
-	ADDQ         BX, AX
+	ADDQ         DI, AX
 	VMOVUPS      Z4, K1, (AX)
 	VMOVUPS      Z5, K2, 64(AX)
 	VZEROUPPER
@@ -3405,25 +3465,27 @@ block:
 	VZEROUPPER
 	RET
 
-// func zt_gemm_nvfp4_4x32_avx512vnni_ahead(dst *float32, stride int64, a *byte, w *byte, blocks int64, mask uint64, accumulate int64, work *byte)
+// func zt_gemm_nvfp4_4x32_avx512vnni_ahead(dst *float32, stride int64, a *byte, w *byte, blocks int64, mask uint64, accumulate int64, work *byte, next *byte, step int64)
 // Requires: AVX, AVX2, AVX512BW, AVX512F, AVX512VBMI, AVX512VL, AVX512VNNI, MMX+
-TEXT ·zt_gemm_nvfp4_4x32_avx512vnni_ahead(SB), NOSPLIT, $0-64
+TEXT ·zt_gemm_nvfp4_4x32_avx512vnni_ahead(SB), NOSPLIT, $0-80
 	MOVQ a+16(FP), AX
 	MOVQ w+24(FP), CX
+	MOVQ next+64(FP), DX
+	MOVQ step+72(FP), BX
 
 	// The table of values, made unsigned by the offset
-	MOVQ       $0x1c18161413121110, DX
-	VMOVQ      DX, X19
-	MOVQ       $0x04080a0c0d0e0f10, DX
-	VPINSRQ    $0x01, DX, X19, X19
+	MOVQ       $0x1c18161413121110, SI
+	VMOVQ      SI, X19
+	MOVQ       $0x04080a0c0d0e0f10, SI
+	VPINSRQ    $0x01, SI, X19, X19
 	VSHUFI32X4 $0x00, Z19, Z19, Z19
-	MOVQ       dst+0(FP), DX
-	MOVQ       stride+8(FP), BX
-	MOVQ       blocks+32(FP), SI
-	MOVQ       mask+40(FP), DI
-	KMOVW      DI, K1
-	SHRQ       $0x10, DI
-	KMOVW      DI, K2
+	MOVQ       dst+0(FP), SI
+	MOVQ       stride+8(FP), DI
+	MOVQ       blocks+32(FP), R8
+	MOVQ       mask+40(FP), R9
+	KMOVW      R9, K1
+	SHRQ       $0x10, R9
+	KMOVW      R9, K2
 	VXORPS     X0, X0, X0
 	VXORPS     X1, X1, X1
 	VXORPS     X2, X2, X2
@@ -3432,31 +3494,33 @@ TEXT ·zt_gemm_nvfp4_4x32_avx512vnni_ahead(SB), NOSPLIT, $0-64
 	VXORPS     X5, X5, X5
 	VXORPS     X6, X6, X6
 	VXORPS     X7, X7, X7
-	MOVQ       accumulate+48(FP), DI
-	TESTQ      DI, DI
+	MOVQ       accumulate+48(FP), R9
+	TESTQ      R9, R9
 	JZ         block
-	MOVQ       DX, DI
-	VMOVUPS.Z  (DI), K1, Z0
-	VMOVUPS.Z  64(DI), K2, Z1
-	ADDQ       BX, DI
-	VMOVUPS.Z  (DI), K1, Z2
-	VMOVUPS.Z  64(DI), K2, Z3
-	ADDQ       BX, DI
-	VMOVUPS.Z  (DI), K1, Z4
-	VMOVUPS.Z  64(DI), K2, Z5
-	ADDQ       BX, DI
-	VMOVUPS.Z  (DI), K1, Z6
-	VMOVUPS.Z  64(DI), K2, Z7
+	MOVQ       SI, R9
+	VMOVUPS.Z  (R9), K1, Z0
+	VMOVUPS.Z  64(R9), K2, Z1
+	ADDQ       DI, R9
+	VMOVUPS.Z  (R9), K1, Z2
+	VMOVUPS.Z  64(R9), K2, Z3
+	ADDQ       DI, R9
+	VMOVUPS.Z  (R9), K1, Z4
+	VMOVUPS.Z  64(R9), K2, Z5
+	ADDQ       DI, R9
+	VMOVUPS.Z  (R9), K1, Z6
+	VMOVUPS.Z  64(R9), K2, Z7
 
 block:
-	PREFETCHT1 33280(CX)
+	PREFETCHT1 (DX)
+	ADDQ       BX, DX
 	PREFETCHT0 4096(CX)
-	PREFETCHT1 33344(CX)
+	PREFETCHT1 (DX)
+	ADDQ       BX, DX
 	PREFETCHT0 4160(CX)
 
 	// Start each sum at -offset*sum(a) of fewer weights than the group has sums of
-	MOVL          $0x10101010, DI
-	VPBROADCASTD  DI, Z17
+	MOVL          $0x10101010, R9
+	VPBROADCASTD  R9, Z17
 	VPXORD        Z18, Z18, Z18
 	VPXORD        Z8, Z8, Z8
 	VPDPBUSD.BCST (AX), Z17, Z18
@@ -3489,7 +3553,8 @@ block:
 	VPDPBUSD.BCST 108(AX), Z17, Z18
 	VPSUBD        Z18, Z14, Z14
 	VMOVDQA64     Z14, Z15
-	PREFETCHT1    32256(CX)
+	PREFETCHT1    (DX)
+	ADDQ          BX, DX
 	PREFETCHT0    3072(CX)
 	VMOVDQU64     (CX), Z17
 	VMOVDQU64     Z17, Z16
@@ -3508,7 +3573,8 @@ block:
 	VPBROADCASTD  96(AX), Z18
 	VPDPBUSD      Z18, Z16, Z14
 	VPDPBUSD      Z18, Z17, Z15
-	PREFETCHT1    32320(CX)
+	PREFETCHT1    (DX)
+	ADDQ          BX, DX
 	PREFETCHT0    3136(CX)
 	VMOVDQU64     64(CX), Z17
 	VMOVDQU64     Z17, Z16
@@ -3527,7 +3593,8 @@ block:
 	VPBROADCASTD  100(AX), Z18
 	VPDPBUSD      Z18, Z16, Z14
 	VPDPBUSD      Z18, Z17, Z15
-	PREFETCHT1    32384(CX)
+	PREFETCHT1    (DX)
+	ADDQ          BX, DX
 	PREFETCHT0    3200(CX)
 	VMOVDQU64     128(CX), Z17
 	VMOVDQU64     Z17, Z16
@@ -3546,7 +3613,8 @@ block:
 	VPBROADCASTD  104(AX), Z18
 	VPDPBUSD      Z18, Z16, Z14
 	VPDPBUSD      Z18, Z17, Z15
-	PREFETCHT1    32448(CX)
+	PREFETCHT1    (DX)
+	ADDQ          BX, DX
 	PREFETCHT0    3264(CX)
 	VMOVDQU64     192(CX), Z17
 	VMOVDQU64     Z17, Z16
@@ -3568,14 +3636,14 @@ block:
 
 	// acc = fma(float(dot), d_w*d_a, acc)
 	VPMOVZXBW    1024(CX), Y18
-	MOVL         $0x007f007f, DI
-	VPBROADCASTD DI, Z17
+	MOVL         $0x007f007f, R9
+	VPBROADCASTD R9, Z17
 	VPCMPUW      $0x04, Y17, Y18, K3
 	VPANDD       Y17, Y18, Y18
 	VPSLLW       $0x07, Y18, Y18
 	VCVTPH2PS.Z  Y18, K3, Z16
-	MOVL         $0x43000000, DI
-	VPBROADCASTD DI, Z17
+	MOVL         $0x43000000, R9
+	VPBROADCASTD R9, Z17
 	VMULPS       Z17, Z16, Z16
 	VMULPS.BCST  128(AX), Z16, Z18
 	VCVTDQ2PS    Z8, Z8
@@ -3590,14 +3658,14 @@ block:
 	VCVTDQ2PS    Z14, Z14
 	VFMADD231PS  Z18, Z14, Z6
 	VPMOVZXBW    1040(CX), Y18
-	MOVL         $0x007f007f, DI
-	VPBROADCASTD DI, Z17
+	MOVL         $0x007f007f, R9
+	VPBROADCASTD R9, Z17
 	VPCMPUW      $0x04, Y17, Y18, K3
 	VPANDD       Y17, Y18, Y18
 	VPSLLW       $0x07, Y18, Y18
 	VCVTPH2PS.Z  Y18, K3, Z16
-	MOVL         $0x43000000, DI
-	VPBROADCASTD DI, Z17
+	MOVL         $0x43000000, R9
+	VPBROADCASTD R9, Z17
 	VMULPS       Z17, Z16, Z16
 	VMULPS.BCST  128(AX), Z16, Z18
 	VCVTDQ2PS    Z9, Z9
@@ -3613,8 +3681,8 @@ block:
 	VFMADD231PS  Z18, Z15, Z7
 
 	// Start each sum at -offset*sum(a) of fewer weights than the group has sums of
-	MOVL          $0x10101010, DI
-	VPBROADCASTD  DI, Z17
+	MOVL          $0x10101010, R9
+	VPBROADCASTD  R9, Z17
 	VPXORD        Z18, Z18, Z18
 	VPXORD        Z8, Z8, Z8
 	VPDPBUSD.BCST 16(AX), Z17, Z18
@@ -3647,7 +3715,8 @@ block:
 	VPDPBUSD.BCST 124(AX), Z17, Z18
 	VPSUBD        Z18, Z14, Z14
 	VMOVDQA64     Z14, Z15
-	PREFETCHT1    32512(CX)
+	PREFETCHT1    (DX)
+	ADDQ          BX, DX
 	PREFETCHT0    3328(CX)
 	VMOVDQU64     256(CX), Z17
 	VMOVDQU64     Z17, Z16
@@ -3666,7 +3735,8 @@ block:
 	VPBROADCASTD  112(AX), Z18
 	VPDPBUSD      Z18, Z16, Z14
 	VPDPBUSD      Z18, Z17, Z15
-	PREFETCHT1    32576(CX)
+	PREFETCHT1    (DX)
+	ADDQ          BX, DX
 	PREFETCHT0    3392(CX)
 	VMOVDQU64     320(CX), Z17
 	VMOVDQU64     Z17, Z16
@@ -3685,7 +3755,8 @@ block:
 	VPBROADCASTD  116(AX), Z18
 	VPDPBUSD      Z18, Z16, Z14
 	VPDPBUSD      Z18, Z17, Z15
-	PREFETCHT1    32640(CX)
+	PREFETCHT1    (DX)
+	ADDQ          BX, DX
 	PREFETCHT0    3456(CX)
 	VMOVDQU64     384(CX), Z17
 	VMOVDQU64     Z17, Z16
@@ -3704,7 +3775,8 @@ block:
 	VPBROADCASTD  120(AX), Z18
 	VPDPBUSD      Z18, Z16, Z14
 	VPDPBUSD      Z18, Z17, Z15
-	PREFETCHT1    32704(CX)
+	PREFETCHT1    (DX)
+	ADDQ          BX, DX
 	PREFETCHT0    3520(CX)
 	VMOVDQU64     448(CX), Z17
 	VMOVDQU64     Z17, Z16
@@ -3726,14 +3798,14 @@ block:
 
 	// acc = fma(float(dot), d_w*d_a, acc)
 	VPMOVZXBW    1056(CX), Y18
-	MOVL         $0x007f007f, DI
-	VPBROADCASTD DI, Z17
+	MOVL         $0x007f007f, R9
+	VPBROADCASTD R9, Z17
 	VPCMPUW      $0x04, Y17, Y18, K3
 	VPANDD       Y17, Y18, Y18
 	VPSLLW       $0x07, Y18, Y18
 	VCVTPH2PS.Z  Y18, K3, Z16
-	MOVL         $0x43000000, DI
-	VPBROADCASTD DI, Z17
+	MOVL         $0x43000000, R9
+	VPBROADCASTD R9, Z17
 	VMULPS       Z17, Z16, Z16
 	VMULPS.BCST  128(AX), Z16, Z18
 	VCVTDQ2PS    Z8, Z8
@@ -3748,14 +3820,14 @@ block:
 	VCVTDQ2PS    Z14, Z14
 	VFMADD231PS  Z18, Z14, Z6
 	VPMOVZXBW    1072(CX), Y18
-	MOVL         $0x007f007f, DI
-	VPBROADCASTD DI, Z17
+	MOVL         $0x007f007f, R9
+	VPBROADCASTD R9, Z17
 	VPCMPUW      $0x04, Y17, Y18, K3
 	VPANDD       Y17, Y18, Y18
 	VPSLLW       $0x07, Y18, Y18
 	VCVTPH2PS.Z  Y18, K3, Z16
-	MOVL         $0x43000000, DI
-	VPBROADCASTD DI, Z17
+	MOVL         $0x43000000, R9
+	VPBROADCASTD R9, Z17
 	VMULPS       Z17, Z16, Z16
 	VMULPS.BCST  128(AX), Z16, Z18
 	VCVTDQ2PS    Z9, Z9
@@ -3771,8 +3843,8 @@ block:
 	VFMADD231PS  Z18, Z15, Z7
 
 	// Start each sum at -offset*sum(a) of fewer weights than the group has sums of
-	MOVL          $0x10101010, DI
-	VPBROADCASTD  DI, Z17
+	MOVL          $0x10101010, R9
+	VPBROADCASTD  R9, Z17
 	VPXORD        Z18, Z18, Z18
 	VPXORD        Z8, Z8, Z8
 	VPDPBUSD.BCST 176(AX), Z17, Z18
@@ -3805,7 +3877,8 @@ block:
 	VPDPBUSD.BCST 284(AX), Z17, Z18
 	VPSUBD        Z18, Z14, Z14
 	VMOVDQA64     Z14, Z15
-	PREFETCHT1    32768(CX)
+	PREFETCHT1    (DX)
+	ADDQ          BX, DX
 	PREFETCHT0    3584(CX)
 	VMOVDQU64     512(CX), Z17
 	VMOVDQU64     Z17, Z16
@@ -3824,7 +3897,8 @@ block:
 	VPBROADCASTD  272(AX), Z18
 	VPDPBUSD      Z18, Z16, Z14
 	VPDPBUSD      Z18, Z17, Z15
-	PREFETCHT1    32832(CX)
+	PREFETCHT1    (DX)
+	ADDQ          BX, DX
 	PREFETCHT0    3648(CX)
 	VMOVDQU64     576(CX), Z17
 	VMOVDQU64     Z17, Z16
@@ -3843,7 +3917,8 @@ block:
 	VPBROADCASTD  276(AX), Z18
 	VPDPBUSD      Z18, Z16, Z14
 	VPDPBUSD      Z18, Z17, Z15
-	PREFETCHT1    32896(CX)
+	PREFETCHT1    (DX)
+	ADDQ          BX, DX
 	PREFETCHT0    3712(CX)
 	VMOVDQU64     640(CX), Z17
 	VMOVDQU64     Z17, Z16
@@ -3862,7 +3937,8 @@ block:
 	VPBROADCASTD  280(AX), Z18
 	VPDPBUSD      Z18, Z16, Z14
 	VPDPBUSD      Z18, Z17, Z15
-	PREFETCHT1    32960(CX)
+	PREFETCHT1    (DX)
+	ADDQ          BX, DX
 	PREFETCHT0    3776(CX)
 	VMOVDQU64     704(CX), Z17
 	VMOVDQU64     Z17, Z16
@@ -3884,14 +3960,14 @@ block:
 
 	// acc = fma(float(dot), d_w*d_a, acc)
 	VPMOVZXBW    1088(CX), Y18
-	MOVL         $0x007f007f, DI
-	VPBROADCASTD DI, Z17
+	MOVL         $0x007f007f, R9
+	VPBROADCASTD R9, Z17
 	VPCMPUW      $0x04, Y17, Y18, K3
 	VPANDD       Y17, Y18, Y18
 	VPSLLW       $0x07, Y18, Y18
 	VCVTPH2PS.Z  Y18, K3, Z16
-	MOVL         $0x43000000, DI
-	VPBROADCASTD DI, Z17
+	MOVL         $0x43000000, R9
+	VPBROADCASTD R9, Z17
 	VMULPS       Z17, Z16, Z16
 	VMULPS.BCST  304(AX), Z16, Z18
 	VCVTDQ2PS    Z8, Z8
@@ -3906,14 +3982,14 @@ block:
 	VCVTDQ2PS    Z14, Z14
 	VFMADD231PS  Z18, Z14, Z6
 	VPMOVZXBW    1104(CX), Y18
-	MOVL         $0x007f007f, DI
-	VPBROADCASTD DI, Z17
+	MOVL         $0x007f007f, R9
+	VPBROADCASTD R9, Z17
 	VPCMPUW      $0x04, Y17, Y18, K3
 	VPANDD       Y17, Y18, Y18
 	VPSLLW       $0x07, Y18, Y18
 	VCVTPH2PS.Z  Y18, K3, Z16
-	MOVL         $0x43000000, DI
-	VPBROADCASTD DI, Z17
+	MOVL         $0x43000000, R9
+	VPBROADCASTD R9, Z17
 	VMULPS       Z17, Z16, Z16
 	VMULPS.BCST  304(AX), Z16, Z18
 	VCVTDQ2PS    Z9, Z9
@@ -3929,8 +4005,8 @@ block:
 	VFMADD231PS  Z18, Z15, Z7
 
 	// Start each sum at -offset*sum(a) of fewer weights than the group has sums of
-	MOVL          $0x10101010, DI
-	VPBROADCASTD  DI, Z17
+	MOVL          $0x10101010, R9
+	VPBROADCASTD  R9, Z17
 	VPXORD        Z18, Z18, Z18
 	VPXORD        Z8, Z8, Z8
 	VPDPBUSD.BCST 192(AX), Z17, Z18
@@ -3963,7 +4039,8 @@ block:
 	VPDPBUSD.BCST 300(AX), Z17, Z18
 	VPSUBD        Z18, Z14, Z14
 	VMOVDQA64     Z14, Z15
-	PREFETCHT1    33024(CX)
+	PREFETCHT1    (DX)
+	ADDQ          BX, DX
 	PREFETCHT0    3840(CX)
 	VMOVDQU64     768(CX), Z17
 	VMOVDQU64     Z17, Z16
@@ -3982,7 +4059,8 @@ block:
 	VPBROADCASTD  288(AX), Z18
 	VPDPBUSD      Z18, Z16, Z14
 	VPDPBUSD      Z18, Z17, Z15
-	PREFETCHT1    33088(CX)
+	PREFETCHT1    (DX)
+	ADDQ          BX, DX
 	PREFETCHT0    3904(CX)
 	VMOVDQU64     832(CX), Z17
 	VMOVDQU64     Z17, Z16
@@ -4001,7 +4079,8 @@ block:
 	VPBROADCASTD  292(AX), Z18
 	VPDPBUSD      Z18, Z16, Z14
 	VPDPBUSD      Z18, Z17, Z15
-	PREFETCHT1    33152(CX)
+	PREFETCHT1    (DX)
+	ADDQ          BX, DX
 	PREFETCHT0    3968(CX)
 	VMOVDQU64     896(CX), Z17
 	VMOVDQU64     Z17, Z16
@@ -4020,7 +4099,8 @@ block:
 	VPBROADCASTD  296(AX), Z18
 	VPDPBUSD      Z18, Z16, Z14
 	VPDPBUSD      Z18, Z17, Z15
-	PREFETCHT1    33216(CX)
+	PREFETCHT1    (DX)
+	ADDQ          BX, DX
 	PREFETCHT0    4032(CX)
 	VMOVDQU64     960(CX), Z17
 	VMOVDQU64     Z17, Z16
@@ -4042,14 +4122,14 @@ block:
 
 	// acc = fma(float(dot), d_w*d_a, acc)
 	VPMOVZXBW    1120(CX), Y18
-	MOVL         $0x007f007f, DI
-	VPBROADCASTD DI, Z17
+	MOVL         $0x007f007f, R9
+	VPBROADCASTD R9, Z17
 	VPCMPUW      $0x04, Y17, Y18, K3
 	VPANDD       Y17, Y18, Y18
 	VPSLLW       $0x07, Y18, Y18
 	VCVTPH2PS.Z  Y18, K3, Z16
-	MOVL         $0x43000000, DI
-	VPBROADCASTD DI, Z17
+	MOVL         $0x43000000, R9
+	VPBROADCASTD R9, Z17
 	VMULPS       Z17, Z16, Z16
 	VMULPS.BCST  304(AX), Z16, Z18
 	VCVTDQ2PS    Z8, Z8
@@ -4064,14 +4144,14 @@ block:
 	VCVTDQ2PS    Z14, Z14
 	VFMADD231PS  Z18, Z14, Z6
 	VPMOVZXBW    1136(CX), Y18
-	MOVL         $0x007f007f, DI
-	VPBROADCASTD DI, Z17
+	MOVL         $0x007f007f, R9
+	VPBROADCASTD R9, Z17
 	VPCMPUW      $0x04, Y17, Y18, K3
 	VPANDD       Y17, Y18, Y18
 	VPSLLW       $0x07, Y18, Y18
 	VCVTPH2PS.Z  Y18, K3, Z16
-	MOVL         $0x43000000, DI
-	VPBROADCASTD DI, Z17
+	MOVL         $0x43000000, R9
+	VPBROADCASTD R9, Z17
 	VMULPS       Z17, Z16, Z16
 	VMULPS.BCST  304(AX), Z16, Z18
 	VCVTDQ2PS    Z9, Z9
@@ -4087,18 +4167,18 @@ block:
 	VFMADD231PS  Z18, Z15, Z7
 	ADDQ         $0x00000160, AX
 	ADDQ         $0x00000480, CX
-	DECQ         SI
+	DECQ         R8
 	JNZ          block
-	MOVQ         DX, AX
+	MOVQ         SI, AX
 	VMOVUPS      Z0, K1, (AX)
 	VMOVUPS      Z1, K2, 64(AX)
-	ADDQ         BX, AX
+	ADDQ         DI, AX
 	VMOVUPS      Z2, K1, (AX)
 	VMOVUPS      Z3, K2, 64(AX)
-	ADDQ         BX, AX
+	ADDQ         DI, AX
 	VMOVUPS      Z4, K1, (AX)
 	VMOVUPS      Z5, K2, 64(AX)
-	ADDQ         BX, AX
+	ADDQ         DI, AX
 	VMOVUPS      Z6, K1, (AX)
 	VMOVUPS      Z7, K2, 64(AX)
 	VZEROUPPER
@@ -4878,25 +4958,27 @@ block:
 	VZEROUPPER
 	RET
 
-// func zt_gemm_nvfp4_5x32_avx512vnni_ahead(dst *float32, stride int64, a *byte, w *byte, blocks int64, mask uint64, accumulate int64, work *byte)
+// func zt_gemm_nvfp4_5x32_avx512vnni_ahead(dst *float32, stride int64, a *byte, w *byte, blocks int64, mask uint64, accumulate int64, work *byte, next *byte, step int64)
 // Requires: AVX, AVX2, AVX512BW, AVX512F, AVX512VBMI, AVX512VL, AVX512VNNI, MMX+
-TEXT ·zt_gemm_nvfp4_5x32_avx512vnni_ahead(SB), NOSPLIT, $0-64
+TEXT ·zt_gemm_nvfp4_5x32_avx512vnni_ahead(SB), NOSPLIT, $0-80
 	MOVQ a+16(FP), AX
 	MOVQ w+24(FP), CX
+	MOVQ next+64(FP), DX
+	MOVQ step+72(FP), BX
 
 	// The table of values, made unsigned by the offset
-	MOVQ       $0x1c18161413121110, DX
-	VMOVQ      DX, X23
-	MOVQ       $0x04080a0c0d0e0f10, DX
-	VPINSRQ    $0x01, DX, X23, X23
+	MOVQ       $0x1c18161413121110, SI
+	VMOVQ      SI, X23
+	MOVQ       $0x04080a0c0d0e0f10, SI
+	VPINSRQ    $0x01, SI, X23, X23
 	VSHUFI32X4 $0x00, Z23, Z23, Z23
-	MOVQ       dst+0(FP), DX
-	MOVQ       stride+8(FP), BX
-	MOVQ       blocks+32(FP), SI
-	MOVQ       mask+40(FP), DI
-	KMOVW      DI, K1
-	SHRQ       $0x10, DI
-	KMOVW      DI, K2
+	MOVQ       dst+0(FP), SI
+	MOVQ       stride+8(FP), DI
+	MOVQ       blocks+32(FP), R8
+	MOVQ       mask+40(FP), R9
+	KMOVW      R9, K1
+	SHRQ       $0x10, R9
+	KMOVW      R9, K2
 	VXORPS     X0, X0, X0
 	VXORPS     X1, X1, X1
 	VXORPS     X2, X2, X2
@@ -4907,34 +4989,36 @@ TEXT ·zt_gemm_nvfp4_5x32_avx512vnni_ahead(SB), NOSPLIT, $0-64
 	VXORPS     X7, X7, X7
 	VXORPS     X8, X8, X8
 	VXORPS     X9, X9, X9
-	MOVQ       accumulate+48(FP), DI
-	TESTQ      DI, DI
+	MOVQ       accumulate+48(FP), R9
+	TESTQ      R9, R9
 	JZ         block
-	MOVQ       DX, DI
-	VMOVUPS.Z  (DI), K1, Z0
-	VMOVUPS.Z  64(DI), K2, Z1
-	ADDQ       BX, DI
-	VMOVUPS.Z  (DI), K1, Z2
-	VMOVUPS.Z  64(DI), K2, Z3
-	ADDQ       BX, DI
-	VMOVUPS.Z  (DI), K1, Z4
-	VMOVUPS.Z  64(DI), K2, Z5
-	ADDQ       BX, DI
-	VMOVUPS.Z  (DI), K1, Z6
-	VMOVUPS.Z  64(DI), K2, Z7
-	ADDQ       BX, DI
-	VMOVUPS.Z  (DI), K1, Z8
-	VMOVUPS.Z  64(DI), K2, Z9
+	MOVQ       SI, R9
+	VMOVUPS.Z  (R9), K1, Z0
+	VMOVUPS.Z  64(R9), K2, Z1
+	ADDQ       DI, R9
+	VMOVUPS.Z  (R9), K1, Z2
+	VMOVUPS.Z  64(R9), K2, Z3
+	ADDQ       DI, R9
+	VMOVUPS.Z  (R9), K1, Z4
+	VMOVUPS.Z  64(R9), K2, Z5
+	ADDQ       DI, R9
+	VMOVUPS.Z  (R9), K1, Z6
+	VMOVUPS.Z  64(R9), K2, Z7
+	ADDQ       DI, R9
+	VMOVUPS.Z  (R9), K1, Z8
+	VMOVUPS.Z  64(R9), K2, Z9
 
 block:
-	PREFETCHT1 33280(CX)
+	PREFETCHT1 (DX)
+	ADDQ       BX, DX
 	PREFETCHT0 4096(CX)
-	PREFETCHT1 33344(CX)
+	PREFETCHT1 (DX)
+	ADDQ       BX, DX
 	PREFETCHT0 4160(CX)
 
 	// Start each sum at -offset*sum(a) of fewer weights than the group has sums of
-	MOVL          $0x10101010, DI
-	VPBROADCASTD  DI, Z21
+	MOVL          $0x10101010, R9
+	VPBROADCASTD  R9, Z21
 	VPXORD        Z22, Z22, Z22
 	VPXORD        Z10, Z10, Z10
 	VPDPBUSD.BCST (AX), Z21, Z22
@@ -4975,7 +5059,8 @@ block:
 	VPDPBUSD.BCST 140(AX), Z21, Z22
 	VPSUBD        Z22, Z18, Z18
 	VMOVDQA64     Z18, Z19
-	PREFETCHT1    32256(CX)
+	PREFETCHT1    (DX)
+	ADDQ          BX, DX
 	PREFETCHT0    3072(CX)
 	VMOVDQU64     (CX), Z21
 	VMOVDQU64     Z21, Z20
@@ -4997,7 +5082,8 @@ block:
 	VPBROADCASTD  128(AX), Z22
 	VPDPBUSD      Z22, Z20, Z18
 	VPDPBUSD      Z22, Z21, Z19
-	PREFETCHT1    32320(CX)
+	PREFETCHT1    (DX)
+	ADDQ          BX, DX
 	PREFETCHT0    3136(CX)
 	VMOVDQU64     64(CX), Z21
 	VMOVDQU64     Z21, Z20
@@ -5019,7 +5105,8 @@ block:
 	VPBROADCASTD  132(AX), Z22
 	VPDPBUSD      Z22, Z20, Z18
 	VPDPBUSD      Z22, Z21, Z19
-	PREFETCHT1    32384(CX)
+	PREFETCHT1    (DX)
+	ADDQ          BX, DX
 	PREFETCHT0    3200(CX)
 	VMOVDQU64     128(CX), Z21
 	VMOVDQU64     Z21, Z20
@@ -5041,7 +5128,8 @@ block:
 	VPBROADCASTD  136(AX), Z22
 	VPDPBUSD      Z22, Z20, Z18
 	VPDPBUSD      Z22, Z21, Z19
-	PREFETCHT1    32448(CX)
+	PREFETCHT1    (DX)
+	ADDQ          BX, DX
 	PREFETCHT0    3264(CX)
 	VMOVDQU64     192(CX), Z21
 	VMOVDQU64     Z21, Z20
@@ -5066,14 +5154,14 @@ block:
 
 	// acc = fma(float(dot), d_w*d_a, acc)
 	VPMOVZXBW    1024(CX), Y22
-	MOVL         $0x007f007f, DI
-	VPBROADCASTD DI, Z21
+	MOVL         $0x007f007f, R9
+	VPBROADCASTD R9, Z21
 	VPCMPUW      $0x04, Y21, Y22, K3
 	VPANDD       Y21, Y22, Y22
 	VPSLLW       $0x07, Y22, Y22
 	VCVTPH2PS.Z  Y22, K3, Z20
-	MOVL         $0x43000000, DI
-	VPBROADCASTD DI, Z21
+	MOVL         $0x43000000, R9
+	VPBROADCASTD R9, Z21
 	VMULPS       Z21, Z20, Z20
 	VMULPS.BCST  160(AX), Z20, Z22
 	VCVTDQ2PS    Z10, Z10
@@ -5091,14 +5179,14 @@ block:
 	VCVTDQ2PS    Z18, Z18
 	VFMADD231PS  Z22, Z18, Z8
 	VPMOVZXBW    1040(CX), Y22
-	MOVL         $0x007f007f, DI
-	VPBROADCASTD DI, Z21
+	MOVL         $0x007f007f, R9
+	VPBROADCASTD R9, Z21
 	VPCMPUW      $0x04, Y21, Y22, K3
 	VPANDD       Y21, Y22, Y22
 	VPSLLW       $0x07, Y22, Y22
 	VCVTPH2PS.Z  Y22, K3, Z20
-	MOVL         $0x43000000, DI
-	VPBROADCASTD DI, Z21
+	MOVL         $0x43000000, R9
+	VPBROADCASTD R9, Z21
 	VMULPS       Z21, Z20, Z20
 	VMULPS.BCST  160(AX), Z20, Z22
 	VCVTDQ2PS    Z11, Z11
@@ -5117,8 +5205,8 @@ block:
 	VFMADD231PS  Z22, Z19, Z9
 
 	// Start each sum at -offset*sum(a) of fewer weights than the group has sums of
-	MOVL          $0x10101010, DI
-	VPBROADCASTD  DI, Z21
+	MOVL          $0x10101010, R9
+	VPBROADCASTD  R9, Z21
 	VPXORD        Z22, Z22, Z22
 	VPXORD        Z10, Z10, Z10
 	VPDPBUSD.BCST 16(AX), Z21, Z22
@@ -5159,7 +5247,8 @@ block:
 	VPDPBUSD.BCST 156(AX), Z21, Z22
 	VPSUBD        Z22, Z18, Z18
 	VMOVDQA64     Z18, Z19
-	PREFETCHT1    32512(CX)
+	PREFETCHT1    (DX)
+	ADDQ          BX, DX
 	PREFETCHT0    3328(CX)
 	VMOVDQU64     256(CX), Z21
 	VMOVDQU64     Z21, Z20
@@ -5181,7 +5270,8 @@ block:
 	VPBROADCASTD  144(AX), Z22
 	VPDPBUSD      Z22, Z20, Z18
 	VPDPBUSD      Z22, Z21, Z19
-	PREFETCHT1    32576(CX)
+	PREFETCHT1    (DX)
+	ADDQ          BX, DX
 	PREFETCHT0    3392(CX)
 	VMOVDQU64     320(CX), Z21
 	VMOVDQU64     Z21, Z20
@@ -5203,7 +5293,8 @@ block:
 	VPBROADCASTD  148(AX), Z22
 	VPDPBUSD      Z22, Z20, Z18
 	VPDPBUSD      Z22, Z21, Z19
-	PREFETCHT1    32640(CX)
+	PREFETCHT1    (DX)
+	ADDQ          BX, DX
 	PREFETCHT0    3456(CX)
 	VMOVDQU64     384(CX), Z21
 	VMOVDQU64     Z21, Z20
@@ -5225,7 +5316,8 @@ block:
 	VPBROADCASTD  152(AX), Z22
 	VPDPBUSD      Z22, Z20, Z18
 	VPDPBUSD      Z22, Z21, Z19
-	PREFETCHT1    32704(CX)
+	PREFETCHT1    (DX)
+	ADDQ          BX, DX
 	PREFETCHT0    3520(CX)
 	VMOVDQU64     448(CX), Z21
 	VMOVDQU64     Z21, Z20
@@ -5250,14 +5342,14 @@ block:
 
 	// acc = fma(float(dot), d_w*d_a, acc)
 	VPMOVZXBW    1056(CX), Y22
-	MOVL         $0x007f007f, DI
-	VPBROADCASTD DI, Z21
+	MOVL         $0x007f007f, R9
+	VPBROADCASTD R9, Z21
 	VPCMPUW      $0x04, Y21, Y22, K3
 	VPANDD       Y21, Y22, Y22
 	VPSLLW       $0x07, Y22, Y22
 	VCVTPH2PS.Z  Y22, K3, Z20
-	MOVL         $0x43000000, DI
-	VPBROADCASTD DI, Z21
+	MOVL         $0x43000000, R9
+	VPBROADCASTD R9, Z21
 	VMULPS       Z21, Z20, Z20
 	VMULPS.BCST  160(AX), Z20, Z22
 	VCVTDQ2PS    Z10, Z10
@@ -5275,14 +5367,14 @@ block:
 	VCVTDQ2PS    Z18, Z18
 	VFMADD231PS  Z22, Z18, Z8
 	VPMOVZXBW    1072(CX), Y22
-	MOVL         $0x007f007f, DI
-	VPBROADCASTD DI, Z21
+	MOVL         $0x007f007f, R9
+	VPBROADCASTD R9, Z21
 	VPCMPUW      $0x04, Y21, Y22, K3
 	VPANDD       Y21, Y22, Y22
 	VPSLLW       $0x07, Y22, Y22
 	VCVTPH2PS.Z  Y22, K3, Z20
-	MOVL         $0x43000000, DI
-	VPBROADCASTD DI, Z21
+	MOVL         $0x43000000, R9
+	VPBROADCASTD R9, Z21
 	VMULPS       Z21, Z20, Z20
 	VMULPS.BCST  160(AX), Z20, Z22
 	VCVTDQ2PS    Z11, Z11
@@ -5301,8 +5393,8 @@ block:
 	VFMADD231PS  Z22, Z19, Z9
 
 	// Start each sum at -offset*sum(a) of fewer weights than the group has sums of
-	MOVL          $0x10101010, DI
-	VPBROADCASTD  DI, Z21
+	MOVL          $0x10101010, R9
+	VPBROADCASTD  R9, Z21
 	VPXORD        Z22, Z22, Z22
 	VPXORD        Z10, Z10, Z10
 	VPDPBUSD.BCST 220(AX), Z21, Z22
@@ -5343,7 +5435,8 @@ block:
 	VPDPBUSD.BCST 360(AX), Z21, Z22
 	VPSUBD        Z22, Z18, Z18
 	VMOVDQA64     Z18, Z19
-	PREFETCHT1    32768(CX)
+	PREFETCHT1    (DX)
+	ADDQ          BX, DX
 	PREFETCHT0    3584(CX)
 	VMOVDQU64     512(CX), Z21
 	VMOVDQU64     Z21, Z20
@@ -5365,7 +5458,8 @@ block:
 	VPBROADCASTD  348(AX), Z22
 	VPDPBUSD      Z22, Z20, Z18
 	VPDPBUSD      Z22, Z21, Z19
-	PREFETCHT1    32832(CX)
+	PREFETCHT1    (DX)
+	ADDQ          BX, DX
 	PREFETCHT0    3648(CX)
 	VMOVDQU64     576(CX), Z21
 	VMOVDQU64     Z21, Z20
@@ -5387,7 +5481,8 @@ block:
 	VPBROADCASTD  352(AX), Z22
 	VPDPBUSD      Z22, Z20, Z18
 	VPDPBUSD      Z22, Z21, Z19
-	PREFETCHT1    32896(CX)
+	PREFETCHT1    (DX)
+	ADDQ          BX, DX
 	PREFETCHT0    3712(CX)
 	VMOVDQU64     640(CX), Z21
 	VMOVDQU64     Z21, Z20
@@ -5409,7 +5504,8 @@ block:
 	VPBROADCASTD  356(AX), Z22
 	VPDPBUSD      Z22, Z20, Z18
 	VPDPBUSD      Z22, Z21, Z19
-	PREFETCHT1    32960(CX)
+	PREFETCHT1    (DX)
+	ADDQ          BX, DX
 	PREFETCHT0    3776(CX)
 	VMOVDQU64     704(CX), Z21
 	VMOVDQU64     Z21, Z20
@@ -5434,14 +5530,14 @@ block:
 
 	// acc = fma(float(dot), d_w*d_a, acc)
 	VPMOVZXBW    1088(CX), Y22
-	MOVL         $0x007f007f, DI
-	VPBROADCASTD DI, Z21
+	MOVL         $0x007f007f, R9
+	VPBROADCASTD R9, Z21
 	VPCMPUW      $0x04, Y21, Y22, K3
 	VPANDD       Y21, Y22, Y22
 	VPSLLW       $0x07, Y22, Y22
 	VCVTPH2PS.Z  Y22, K3, Z20
-	MOVL         $0x43000000, DI
-	VPBROADCASTD DI, Z21
+	MOVL         $0x43000000, R9
+	VPBROADCASTD R9, Z21
 	VMULPS       Z21, Z20, Z20
 	VMULPS.BCST  380(AX), Z20, Z22
 	VCVTDQ2PS    Z10, Z10
@@ -5459,14 +5555,14 @@ block:
 	VCVTDQ2PS    Z18, Z18
 	VFMADD231PS  Z22, Z18, Z8
 	VPMOVZXBW    1104(CX), Y22
-	MOVL         $0x007f007f, DI
-	VPBROADCASTD DI, Z21
+	MOVL         $0x007f007f, R9
+	VPBROADCASTD R9, Z21
 	VPCMPUW      $0x04, Y21, Y22, K3
 	VPANDD       Y21, Y22, Y22
 	VPSLLW       $0x07, Y22, Y22
 	VCVTPH2PS.Z  Y22, K3, Z20
-	MOVL         $0x43000000, DI
-	VPBROADCASTD DI, Z21
+	MOVL         $0x43000000, R9
+	VPBROADCASTD R9, Z21
 	VMULPS       Z21, Z20, Z20
 	VMULPS.BCST  380(AX), Z20, Z22
 	VCVTDQ2PS    Z11, Z11
@@ -5485,8 +5581,8 @@ block:
 	VFMADD231PS  Z22, Z19, Z9
 
 	// Start each sum at -offset*sum(a) of fewer weights than the group has sums of
-	MOVL          $0x10101010, DI
-	VPBROADCASTD  DI, Z21
+	MOVL          $0x10101010, R9
+	VPBROADCASTD  R9, Z21
 	VPXORD        Z22, Z22, Z22
 	VPXORD        Z10, Z10, Z10
 	VPDPBUSD.BCST 236(AX), Z21, Z22
@@ -5527,7 +5623,8 @@ block:
 	VPDPBUSD.BCST 376(AX), Z21, Z22
 	VPSUBD        Z22, Z18, Z18
 	VMOVDQA64     Z18, Z19
-	PREFETCHT1    33024(CX)
+	PREFETCHT1    (DX)
+	ADDQ          BX, DX
 	PREFETCHT0    3840(CX)
 	VMOVDQU64     768(CX), Z21
 	VMOVDQU64     Z21, Z20
@@ -5549,7 +5646,8 @@ block:
 	VPBROADCASTD  364(AX), Z22
 	VPDPBUSD      Z22, Z20, Z18
 	VPDPBUSD      Z22, Z21, Z19
-	PREFETCHT1    33088(CX)
+	PREFETCHT1    (DX)
+	ADDQ          BX, DX
 	PREFETCHT0    3904(CX)
 	VMOVDQU64     832(CX), Z21
 	VMOVDQU64     Z21, Z20
@@ -5571,7 +5669,8 @@ block:
 	VPBROADCASTD  368(AX), Z22
 	VPDPBUSD      Z22, Z20, Z18
 	VPDPBUSD      Z22, Z21, Z19
-	PREFETCHT1    33152(CX)
+	PREFETCHT1    (DX)
+	ADDQ          BX, DX
 	PREFETCHT0    3968(CX)
 	VMOVDQU64     896(CX), Z21
 	VMOVDQU64     Z21, Z20
@@ -5593,7 +5692,8 @@ block:
 	VPBROADCASTD  372(AX), Z22
 	VPDPBUSD      Z22, Z20, Z18
 	VPDPBUSD      Z22, Z21, Z19
-	PREFETCHT1    33216(CX)
+	PREFETCHT1    (DX)
+	ADDQ          BX, DX
 	PREFETCHT0    4032(CX)
 	VMOVDQU64     960(CX), Z21
 	VMOVDQU64     Z21, Z20
@@ -5618,14 +5718,14 @@ block:
 
 	// acc = fma(float(dot), d_w*d_a, acc)
 	VPMOVZXBW    1120(CX), Y22
-	MOVL         $0x007f007f, DI
-	VPBROADCASTD DI, Z21
+	MOVL         $0x007f007f, R9
+	VPBROADCASTD R9, Z21
 	VPCMPUW      $0x04, Y21, Y22, K3
 	VPANDD       Y21, Y22, Y22
 	VPSLLW       $0x07, Y22, Y22
 	VCVTPH2PS.Z  Y22, K3, Z20
-	MOVL         $0x43000000, DI
-	VPBROADCASTD DI, Z21
+	MOVL         $0x43000000, R9
+	VPBROADCASTD R9, Z21
 	VMULPS       Z21, Z20, Z20
 	VMULPS.BCST  380(AX), Z20, Z22
 	VCVTDQ2PS    Z10, Z10
@@ -5643,14 +5743,14 @@ block:
 	VCVTDQ2PS    Z18, Z18
 	VFMADD231PS  Z22, Z18, Z8
 	VPMOVZXBW    1136(CX), Y22
-	MOVL         $0x007f007f, DI
-	VPBROADCASTD DI, Z21
+	MOVL         $0x007f007f, R9
+	VPBROADCASTD R9, Z21
 	VPCMPUW      $0x04, Y21, Y22, K3
 	VPANDD       Y21, Y22, Y22
 	VPSLLW       $0x07, Y22, Y22
 	VCVTPH2PS.Z  Y22, K3, Z20
-	MOVL         $0x43000000, DI
-	VPBROADCASTD DI, Z21
+	MOVL         $0x43000000, R9
+	VPBROADCASTD R9, Z21
 	VMULPS       Z21, Z20, Z20
 	VMULPS.BCST  380(AX), Z20, Z22
 	VCVTDQ2PS    Z11, Z11
@@ -5669,21 +5769,21 @@ block:
 	VFMADD231PS  Z22, Z19, Z9
 	ADDQ         $0x000001b8, AX
 	ADDQ         $0x00000480, CX
-	DECQ         SI
+	DECQ         R8
 	JNZ          block
-	MOVQ         DX, AX
+	MOVQ         SI, AX
 	VMOVUPS      Z0, K1, (AX)
 	VMOVUPS      Z1, K2, 64(AX)
-	ADDQ         BX, AX
+	ADDQ         DI, AX
 	VMOVUPS      Z2, K1, (AX)
 	VMOVUPS      Z3, K2, 64(AX)
-	ADDQ         BX, AX
+	ADDQ         DI, AX
 	VMOVUPS      Z4, K1, (AX)
 	VMOVUPS      Z5, K2, 64(AX)
-	ADDQ         BX, AX
+	ADDQ         DI, AX
 	VMOVUPS      Z6, K1, (AX)
 	VMOVUPS      Z7, K2, 64(AX)
-	ADDQ         BX, AX
+	ADDQ         DI, AX
 	VMOVUPS      Z8, K1, (AX)
 	VMOVUPS      Z9, K2, 64(AX)
 	VZEROUPPER
@@ -6575,25 +6675,27 @@ block:
 	VZEROUPPER
 	RET
 
-// func zt_gemm_nvfp4_6x32_avx512vnni_ahead(dst *float32, stride int64, a *byte, w *byte, blocks int64, mask uint64, accumulate int64, work *byte)
+// func zt_gemm_nvfp4_6x32_avx512vnni_ahead(dst *float32, stride int64, a *byte, w *byte, blocks int64, mask uint64, accumulate int64, work *byte, next *byte, step int64)
 // Requires: AVX, AVX2, AVX512BW, AVX512F, AVX512VBMI, AVX512VL, AVX512VNNI, MMX+
-TEXT ·zt_gemm_nvfp4_6x32_avx512vnni_ahead(SB), NOSPLIT, $0-64
+TEXT ·zt_gemm_nvfp4_6x32_avx512vnni_ahead(SB), NOSPLIT, $0-80
 	MOVQ a+16(FP), AX
 	MOVQ w+24(FP), CX
+	MOVQ next+64(FP), DX
+	MOVQ step+72(FP), BX
 
 	// The table of values, made unsigned by the offset
-	MOVQ       $0x1c18161413121110, DX
-	VMOVQ      DX, X27
-	MOVQ       $0x04080a0c0d0e0f10, DX
-	VPINSRQ    $0x01, DX, X27, X27
+	MOVQ       $0x1c18161413121110, SI
+	VMOVQ      SI, X27
+	MOVQ       $0x04080a0c0d0e0f10, SI
+	VPINSRQ    $0x01, SI, X27, X27
 	VSHUFI32X4 $0x00, Z27, Z27, Z27
-	MOVQ       dst+0(FP), DX
-	MOVQ       stride+8(FP), BX
-	MOVQ       blocks+32(FP), SI
-	MOVQ       mask+40(FP), DI
-	KMOVW      DI, K1
-	SHRQ       $0x10, DI
-	KMOVW      DI, K2
+	MOVQ       dst+0(FP), SI
+	MOVQ       stride+8(FP), DI
+	MOVQ       blocks+32(FP), R8
+	MOVQ       mask+40(FP), R9
+	KMOVW      R9, K1
+	SHRQ       $0x10, R9
+	KMOVW      R9, K2
 	VXORPS     X0, X0, X0
 	VXORPS     X1, X1, X1
 	VXORPS     X2, X2, X2
@@ -6606,37 +6708,39 @@ TEXT ·zt_gemm_nvfp4_6x32_avx512vnni_ahead(SB), NOSPLIT, $0-64
 	VXORPS     X9, X9, X9
 	VXORPS     X10, X10, X10
 	VXORPS     X11, X11, X11
-	MOVQ       accumulate+48(FP), DI
-	TESTQ      DI, DI
+	MOVQ       accumulate+48(FP), R9
+	TESTQ      R9, R9
 	JZ         block
-	MOVQ       DX, DI
-	VMOVUPS.Z  (DI), K1, Z0
-	VMOVUPS.Z  64(DI), K2, Z1
-	ADDQ       BX, DI
-	VMOVUPS.Z  (DI), K1, Z2
-	VMOVUPS.Z  64(DI), K2, Z3
-	ADDQ       BX, DI
-	VMOVUPS.Z  (DI), K1, Z4
-	VMOVUPS.Z  64(DI), K2, Z5
-	ADDQ       BX, DI
-	VMOVUPS.Z  (DI), K1, Z6
-	VMOVUPS.Z  64(DI), K2, Z7
-	ADDQ       BX, DI
-	VMOVUPS.Z  (DI), K1, Z8
-	VMOVUPS.Z  64(DI), K2, Z9
-	ADDQ       BX, DI
-	VMOVUPS.Z  (DI), K1, Z10
-	VMOVUPS.Z  64(DI), K2, Z11
+	MOVQ       SI, R9
+	VMOVUPS.Z  (R9), K1, Z0
+	VMOVUPS.Z  64(R9), K2, Z1
+	ADDQ       DI, R9
+	VMOVUPS.Z  (R9), K1, Z2
+	VMOVUPS.Z  64(R9), K2, Z3
+	ADDQ       DI, R9
+	VMOVUPS.Z  (R9), K1, Z4
+	VMOVUPS.Z  64(R9), K2, Z5
+	ADDQ       DI, R9
+	VMOVUPS.Z  (R9), K1, Z6
+	VMOVUPS.Z  64(R9), K2, Z7
+	ADDQ       DI, R9
+	VMOVUPS.Z  (R9), K1, Z8
+	VMOVUPS.Z  64(R9), K2, Z9
+	ADDQ       DI, R9
+	VMOVUPS.Z  (R9), K1, Z10
+	VMOVUPS.Z  64(R9), K2, Z11
 
 block:
-	PREFETCHT1 33280(CX)
+	PREFETCHT1 (DX)
+	ADDQ       BX, DX
 	PREFETCHT0 4096(CX)
-	PREFETCHT1 33344(CX)
+	PREFETCHT1 (DX)
+	ADDQ       BX, DX
 	PREFETCHT0 4160(CX)
 
 	// Start each sum at -offset*sum(a) of fewer weights than the group has sums of
-	MOVL          $0x10101010, DI
-	VPBROADCASTD  DI, Z25
+	MOVL          $0x10101010, R9
+	VPBROADCASTD  R9, Z25
 	VPXORD        Z26, Z26, Z26
 	VPXORD        Z12, Z12, Z12
 	VPDPBUSD.BCST (AX), Z25, Z26
@@ -6685,7 +6789,8 @@ block:
 	VPDPBUSD.BCST 172(AX), Z25, Z26
 	VPSUBD        Z26, Z22, Z22
 	VMOVDQA64     Z22, Z23
-	PREFETCHT1    32256(CX)
+	PREFETCHT1    (DX)
+	ADDQ          BX, DX
 	PREFETCHT0    3072(CX)
 	VMOVDQU64     (CX), Z25
 	VMOVDQU64     Z25, Z24
@@ -6710,7 +6815,8 @@ block:
 	VPBROADCASTD  160(AX), Z26
 	VPDPBUSD      Z26, Z24, Z22
 	VPDPBUSD      Z26, Z25, Z23
-	PREFETCHT1    32320(CX)
+	PREFETCHT1    (DX)
+	ADDQ          BX, DX
 	PREFETCHT0    3136(CX)
 	VMOVDQU64     64(CX), Z25
 	VMOVDQU64     Z25, Z24
@@ -6735,7 +6841,8 @@ block:
 	VPBROADCASTD  164(AX), Z26
 	VPDPBUSD      Z26, Z24, Z22
 	VPDPBUSD      Z26, Z25, Z23
-	PREFETCHT1    32384(CX)
+	PREFETCHT1    (DX)
+	ADDQ          BX, DX
 	PREFETCHT0    3200(CX)
 	VMOVDQU64     128(CX), Z25
 	VMOVDQU64     Z25, Z24
@@ -6760,7 +6867,8 @@ block:
 	VPBROADCASTD  168(AX), Z26
 	VPDPBUSD      Z26, Z24, Z22
 	VPDPBUSD      Z26, Z25, Z23
-	PREFETCHT1    32448(CX)
+	PREFETCHT1    (DX)
+	ADDQ          BX, DX
 	PREFETCHT0    3264(CX)
 	VMOVDQU64     192(CX), Z25
 	VMOVDQU64     Z25, Z24
@@ -6788,14 +6896,14 @@ block:
 
 	// acc = fma(float(dot), d_w*d_a, acc)
 	VPMOVZXBW    1024(CX), Y26
-	MOVL         $0x007f007f, DI
-	VPBROADCASTD DI, Z25
+	MOVL         $0x007f007f, R9
+	VPBROADCASTD R9, Z25
 	VPCMPUW      $0x04, Y25, Y26, K3
 	VPANDD       Y25, Y26, Y26
 	VPSLLW       $0x07, Y26, Y26
 	VCVTPH2PS.Z  Y26, K3, Z24
-	MOVL         $0x43000000, DI
-	VPBROADCASTD DI, Z25
+	MOVL         $0x43000000, R9
+	VPBROADCASTD R9, Z25
 	VMULPS       Z25, Z24, Z24
 	VMULPS.BCST  192(AX), Z24, Z26
 	VCVTDQ2PS    Z12, Z12
@@ -6816,14 +6924,14 @@ block:
 	VCVTDQ2PS    Z22, Z22
 	VFMADD231PS  Z26, Z22, Z10
 	VPMOVZXBW    1040(CX), Y26
-	MOVL         $0x007f007f, DI
-	VPBROADCASTD DI, Z25
+	MOVL         $0x007f007f, R9
+	VPBROADCASTD R9, Z25
 	VPCMPUW      $0x04, Y25, Y26, K3
 	VPANDD       Y25, Y26, Y26
 	VPSLLW       $0x07, Y26, Y26
 	VCVTPH2PS.Z  Y26, K3, Z24
-	MOVL         $0x43000000, DI
-	VPBROADCASTD DI, Z25
+	MOVL         $0x43000000, R9
+	VPBROADCASTD R9, Z25
 	VMULPS       Z25, Z24, Z24
 	VMULPS.BCST  192(AX), Z24, Z26
 	VCVTDQ2PS    Z13, Z13
@@ -6845,8 +6953,8 @@ block:
 	VFMADD231PS  Z26, Z23, Z11
 
 	// Start each sum at -offset*sum(a) of fewer weights than the group has sums of
-	MOVL          $0x10101010, DI
-	VPBROADCASTD  DI, Z25
+	MOVL          $0x10101010, R9
+	VPBROADCASTD  R9, Z25
 	VPXORD        Z26, Z26, Z26
 	VPXORD        Z12, Z12, Z12
 	VPDPBUSD.BCST 16(AX), Z25, Z26
@@ -6895,7 +7003,8 @@ block:
 	VPDPBUSD.BCST 188(AX), Z25, Z26
 	VPSUBD        Z26, Z22, Z22
 	VMOVDQA64     Z22, Z23
-	PREFETCHT1    32512(CX)
+	PREFETCHT1    (DX)
+	ADDQ          BX, DX
 	PREFETCHT0    3328(CX)
 	VMOVDQU64     256(CX), Z25
 	VMOVDQU64     Z25, Z24
@@ -6920,7 +7029,8 @@ block:
 	VPBROADCASTD  176(AX), Z26
 	VPDPBUSD      Z26, Z24, Z22
 	VPDPBUSD      Z26, Z25, Z23
-	PREFETCHT1    32576(CX)
+	PREFETCHT1    (DX)
+	ADDQ          BX, DX
 	PREFETCHT0    3392(CX)
 	VMOVDQU64     320(CX), Z25
 	VMOVDQU64     Z25, Z24
@@ -6945,7 +7055,8 @@ block:
 	VPBROADCASTD  180(AX), Z26
 	VPDPBUSD      Z26, Z24, Z22
 	VPDPBUSD      Z26, Z25, Z23
-	PREFETCHT1    32640(CX)
+	PREFETCHT1    (DX)
+	ADDQ          BX, DX
 	PREFETCHT0    3456(CX)
 	VMOVDQU64     384(CX), Z25
 	VMOVDQU64     Z25, Z24
@@ -6970,7 +7081,8 @@ block:
 	VPBROADCASTD  184(AX), Z26
 	VPDPBUSD      Z26, Z24, Z22
 	VPDPBUSD      Z26, Z25, Z23
-	PREFETCHT1    32704(CX)
+	PREFETCHT1    (DX)
+	ADDQ          BX, DX
 	PREFETCHT0    3520(CX)
 	VMOVDQU64     448(CX), Z25
 	VMOVDQU64     Z25, Z24
@@ -6998,14 +7110,14 @@ block:
 
 	// acc = fma(float(dot), d_w*d_a, acc)
 	VPMOVZXBW    1056(CX), Y26
-	MOVL         $0x007f007f, DI
-	VPBROADCASTD DI, Z25
+	MOVL         $0x007f007f, R9
+	VPBROADCASTD R9, Z25
 	VPCMPUW      $0x04, Y25, Y26, K3
 	VPANDD       Y25, Y26, Y26
 	VPSLLW       $0x07, Y26, Y26
 	VCVTPH2PS.Z  Y26, K3, Z24
-	MOVL         $0x43000000, DI
-	VPBROADCASTD DI, Z25
+	MOVL         $0x43000000, R9
+	VPBROADCASTD R9, Z25
 	VMULPS       Z25, Z24, Z24
 	VMULPS.BCST  192(AX), Z24, Z26
 	VCVTDQ2PS    Z12, Z12
@@ -7026,14 +7138,14 @@ block:
 	VCVTDQ2PS    Z22, Z22
 	VFMADD231PS  Z26, Z22, Z10
 	VPMOVZXBW    1072(CX), Y26
-	MOVL         $0x007f007f, DI
-	VPBROADCASTD DI, Z25
+	MOVL         $0x007f007f, R9
+	VPBROADCASTD R9, Z25
 	VPCMPUW      $0x04, Y25, Y26, K3
 	VPANDD       Y25, Y26, Y26
 	VPSLLW       $0x07, Y26, Y26
 	VCVTPH2PS.Z  Y26, K3, Z24
-	MOVL         $0x43000000, DI
-	VPBROADCASTD DI, Z25
+	MOVL         $0x43000000, R9
+	VPBROADCASTD R9, Z25
 	VMULPS       Z25, Z24, Z24
 	VMULPS.BCST  192(AX), Z24, Z26
 	VCVTDQ2PS    Z13, Z13
@@ -7055,8 +7167,8 @@ block:
 	VFMADD231PS  Z26, Z23, Z11
 
 	// Start each sum at -offset*sum(a) of fewer weights than the group has sums of
-	MOVL          $0x10101010, DI
-	VPBROADCASTD  DI, Z25
+	MOVL          $0x10101010, R9
+	VPBROADCASTD  R9, Z25
 	VPXORD        Z26, Z26, Z26
 	VPXORD        Z12, Z12, Z12
 	VPDPBUSD.BCST 264(AX), Z25, Z26
@@ -7105,7 +7217,8 @@ block:
 	VPDPBUSD.BCST 436(AX), Z25, Z26
 	VPSUBD        Z26, Z22, Z22
 	VMOVDQA64     Z22, Z23
-	PREFETCHT1    32768(CX)
+	PREFETCHT1    (DX)
+	ADDQ          BX, DX
 	PREFETCHT0    3584(CX)
 	VMOVDQU64     512(CX), Z25
 	VMOVDQU64     Z25, Z24
@@ -7130,7 +7243,8 @@ block:
 	VPBROADCASTD  424(AX), Z26
 	VPDPBUSD      Z26, Z24, Z22
 	VPDPBUSD      Z26, Z25, Z23
-	PREFETCHT1    32832(CX)
+	PREFETCHT1    (DX)
+	ADDQ          BX, DX
 	PREFETCHT0    3648(CX)
 	VMOVDQU64     576(CX), Z25
 	VMOVDQU64     Z25, Z24
@@ -7155,7 +7269,8 @@ block:
 	VPBROADCASTD  428(AX), Z26
 	VPDPBUSD      Z26, Z24, Z22
 	VPDPBUSD      Z26, Z25, Z23
-	PREFETCHT1    32896(CX)
+	PREFETCHT1    (DX)
+	ADDQ          BX, DX
 	PREFETCHT0    3712(CX)
 	VMOVDQU64     640(CX), Z25
 	VMOVDQU64     Z25, Z24
@@ -7180,7 +7295,8 @@ block:
 	VPBROADCASTD  432(AX), Z26
 	VPDPBUSD      Z26, Z24, Z22
 	VPDPBUSD      Z26, Z25, Z23
-	PREFETCHT1    32960(CX)
+	PREFETCHT1    (DX)
+	ADDQ          BX, DX
 	PREFETCHT0    3776(CX)
 	VMOVDQU64     704(CX), Z25
 	VMOVDQU64     Z25, Z24
@@ -7208,14 +7324,14 @@ block:
 
 	// acc = fma(float(dot), d_w*d_a, acc)
 	VPMOVZXBW    1088(CX), Y26
-	MOVL         $0x007f007f, DI
-	VPBROADCASTD DI, Z25
+	MOVL         $0x007f007f, R9
+	VPBROADCASTD R9, Z25
 	VPCMPUW      $0x04, Y25, Y26, K3
 	VPANDD       Y25, Y26, Y26
 	VPSLLW       $0x07, Y26, Y26
 	VCVTPH2PS.Z  Y26, K3, Z24
-	MOVL         $0x43000000, DI
-	VPBROADCASTD DI, Z25
+	MOVL         $0x43000000, R9
+	VPBROADCASTD R9, Z25
 	VMULPS       Z25, Z24, Z24
 	VMULPS.BCST  456(AX), Z24, Z26
 	VCVTDQ2PS    Z12, Z12
@@ -7236,14 +7352,14 @@ block:
 	VCVTDQ2PS    Z22, Z22
 	VFMADD231PS  Z26, Z22, Z10
 	VPMOVZXBW    1104(CX), Y26
-	MOVL         $0x007f007f, DI
-	VPBROADCASTD DI, Z25
+	MOVL         $0x007f007f, R9
+	VPBROADCASTD R9, Z25
 	VPCMPUW      $0x04, Y25, Y26, K3
 	VPANDD       Y25, Y26, Y26
 	VPSLLW       $0x07, Y26, Y26
 	VCVTPH2PS.Z  Y26, K3, Z24
-	MOVL         $0x43000000, DI
-	VPBROADCASTD DI, Z25
+	MOVL         $0x43000000, R9
+	VPBROADCASTD R9, Z25
 	VMULPS       Z25, Z24, Z24
 	VMULPS.BCST  456(AX), Z24, Z26
 	VCVTDQ2PS    Z13, Z13
@@ -7265,8 +7381,8 @@ block:
 	VFMADD231PS  Z26, Z23, Z11
 
 	// Start each sum at -offset*sum(a) of fewer weights than the group has sums of
-	MOVL          $0x10101010, DI
-	VPBROADCASTD  DI, Z25
+	MOVL          $0x10101010, R9
+	VPBROADCASTD  R9, Z25
 	VPXORD        Z26, Z26, Z26
 	VPXORD        Z12, Z12, Z12
 	VPDPBUSD.BCST 280(AX), Z25, Z26
@@ -7315,7 +7431,8 @@ block:
 	VPDPBUSD.BCST 452(AX), Z25, Z26
 	VPSUBD        Z26, Z22, Z22
 	VMOVDQA64     Z22, Z23
-	PREFETCHT1    33024(CX)
+	PREFETCHT1    (DX)
+	ADDQ          BX, DX
 	PREFETCHT0    3840(CX)
 	VMOVDQU64     768(CX), Z25
 	VMOVDQU64     Z25, Z24
@@ -7340,7 +7457,8 @@ block:
 	VPBROADCASTD  440(AX), Z26
 	VPDPBUSD      Z26, Z24, Z22
 	VPDPBUSD      Z26, Z25, Z23
-	PREFETCHT1    33088(CX)
+	PREFETCHT1    (DX)
+	ADDQ          BX, DX
 	PREFETCHT0    3904(CX)
 	VMOVDQU64     832(CX), Z25
 	VMOVDQU64     Z25, Z24
@@ -7365,7 +7483,8 @@ block:
 	VPBROADCASTD  444(AX), Z26
 	VPDPBUSD      Z26, Z24, Z22
 	VPDPBUSD      Z26, Z25, Z23
-	PREFETCHT1    33152(CX)
+	PREFETCHT1    (DX)
+	ADDQ          BX, DX
 	PREFETCHT0    3968(CX)
 	VMOVDQU64     896(CX), Z25
 	VMOVDQU64     Z25, Z24
@@ -7390,7 +7509,8 @@ block:
 	VPBROADCASTD  448(AX), Z26
 	VPDPBUSD      Z26, Z24, Z22
 	VPDPBUSD      Z26, Z25, Z23
-	PREFETCHT1    33216(CX)
+	PREFETCHT1    (DX)
+	ADDQ          BX, DX
 	PREFETCHT0    4032(CX)
 	VMOVDQU64     960(CX), Z25
 	VMOVDQU64     Z25, Z24
@@ -7418,14 +7538,14 @@ block:
 
 	// acc = fma(float(dot), d_w*d_a, acc)
 	VPMOVZXBW    1120(CX), Y26
-	MOVL         $0x007f007f, DI
-	VPBROADCASTD DI, Z25
+	MOVL         $0x007f007f, R9
+	VPBROADCASTD R9, Z25
 	VPCMPUW      $0x04, Y25, Y26, K3
 	VPANDD       Y25, Y26, Y26
 	VPSLLW       $0x07, Y26, Y26
 	VCVTPH2PS.Z  Y26, K3, Z24
-	MOVL         $0x43000000, DI
-	VPBROADCASTD DI, Z25
+	MOVL         $0x43000000, R9
+	VPBROADCASTD R9, Z25
 	VMULPS       Z25, Z24, Z24
 	VMULPS.BCST  456(AX), Z24, Z26
 	VCVTDQ2PS    Z12, Z12
@@ -7446,14 +7566,14 @@ block:
 	VCVTDQ2PS    Z22, Z22
 	VFMADD231PS  Z26, Z22, Z10
 	VPMOVZXBW    1136(CX), Y26
-	MOVL         $0x007f007f, DI
-	VPBROADCASTD DI, Z25
+	MOVL         $0x007f007f, R9
+	VPBROADCASTD R9, Z25
 	VPCMPUW      $0x04, Y25, Y26, K3
 	VPANDD       Y25, Y26, Y26
 	VPSLLW       $0x07, Y26, Y26
 	VCVTPH2PS.Z  Y26, K3, Z24
-	MOVL         $0x43000000, DI
-	VPBROADCASTD DI, Z25
+	MOVL         $0x43000000, R9
+	VPBROADCASTD R9, Z25
 	VMULPS       Z25, Z24, Z24
 	VMULPS.BCST  456(AX), Z24, Z26
 	VCVTDQ2PS    Z13, Z13
@@ -7475,24 +7595,24 @@ block:
 	VFMADD231PS  Z26, Z23, Z11
 	ADDQ         $0x00000210, AX
 	ADDQ         $0x00000480, CX
-	DECQ         SI
+	DECQ         R8
 	JNZ          block
-	MOVQ         DX, AX
+	MOVQ         SI, AX
 	VMOVUPS      Z0, K1, (AX)
 	VMOVUPS      Z1, K2, 64(AX)
-	ADDQ         BX, AX
+	ADDQ         DI, AX
 	VMOVUPS      Z2, K1, (AX)
 	VMOVUPS      Z3, K2, 64(AX)
-	ADDQ         BX, AX
+	ADDQ         DI, AX
 	VMOVUPS      Z4, K1, (AX)
 	VMOVUPS      Z5, K2, 64(AX)
-	ADDQ         BX, AX
+	ADDQ         DI, AX
 	VMOVUPS      Z6, K1, (AX)
 	VMOVUPS      Z7, K2, 64(AX)
-	ADDQ         BX, AX
+	ADDQ         DI, AX
 	VMOVUPS      Z8, K1, (AX)
 	VMOVUPS      Z9, K2, 64(AX)
-	ADDQ         BX, AX
+	ADDQ         DI, AX
 	VMOVUPS      Z10, K1, (AX)
 	VMOVUPS      Z11, K2, 64(AX)
 	VZEROUPPER

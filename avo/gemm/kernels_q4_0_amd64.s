@@ -107,37 +107,41 @@ block:
 	VZEROUPPER
 	RET
 
-// func zt_gemm_q4_0_1x32_avx512vnni_ahead(dst *float32, stride int64, a *byte, w *byte, blocks int64, mask uint64, accumulate int64, work *byte)
+// func zt_gemm_q4_0_1x32_avx512vnni_ahead(dst *float32, stride int64, a *byte, w *byte, blocks int64, mask uint64, accumulate int64, work *byte, next *byte, step int64)
 // Requires: AVX, AVX512F, AVX512VNNI, MMX+
-TEXT ·zt_gemm_q4_0_1x32_avx512vnni_ahead(SB), NOSPLIT, $0-64
+TEXT ·zt_gemm_q4_0_1x32_avx512vnni_ahead(SB), NOSPLIT, $0-80
 	MOVQ         a+16(FP), AX
 	MOVQ         w+24(FP), CX
-	MOVL         $0x0f0f0f0f, DX
-	VPBROADCASTD DX, Z7
-	MOVQ         dst+0(FP), DX
-	MOVQ         stride+8(FP), BX
-	MOVQ         blocks+32(FP), BX
-	MOVQ         mask+40(FP), SI
-	KMOVW        SI, K1
-	SHRQ         $0x10, SI
-	KMOVW        SI, K2
+	MOVQ         next+64(FP), DX
+	MOVQ         step+72(FP), BX
+	MOVL         $0x0f0f0f0f, SI
+	VPBROADCASTD SI, Z7
+	MOVQ         dst+0(FP), SI
+	MOVQ         stride+8(FP), DI
+	MOVQ         blocks+32(FP), DI
+	MOVQ         mask+40(FP), R8
+	KMOVW        R8, K1
+	SHRQ         $0x10, R8
+	KMOVW        R8, K2
 	VXORPS       X0, X0, X0
 	VXORPS       X1, X1, X1
-	MOVQ         accumulate+48(FP), SI
-	TESTQ        SI, SI
+	MOVQ         accumulate+48(FP), R8
+	TESTQ        R8, R8
 	JZ           block
-	MOVQ         DX, SI
-	VMOVUPS.Z    (SI), K1, Z0
-	VMOVUPS.Z    64(SI), K2, Z1
+	MOVQ         SI, R8
+	VMOVUPS.Z    (R8), K1, Z0
+	VMOVUPS.Z    64(R8), K2, Z1
 
 block:
-	PREFETCHT1 32768(CX)
+	PREFETCHT1 (DX)
+	ADDQ       BX, DX
 	PREFETCHT0 3584(CX)
 
 	// Start each sum at -offset*sum(a)
 	VPSRAD.BCST  $0x04, 36(AX), Z2
 	VMOVDQA64    Z2, Z3
-	PREFETCHT1   32256(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3072(CX)
 	VMOVDQU64    (CX), Z5
 	VPANDD       Z5, Z7, Z4
@@ -146,7 +150,8 @@ block:
 	VPBROADCASTD (AX), Z6
 	VPDPBUSD     Z6, Z4, Z2
 	VPDPBUSD     Z6, Z5, Z3
-	PREFETCHT1   32320(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3136(CX)
 	VMOVDQU64    64(CX), Z5
 	VPANDD       Z5, Z7, Z4
@@ -155,7 +160,8 @@ block:
 	VPBROADCASTD 4(AX), Z6
 	VPDPBUSD     Z6, Z4, Z2
 	VPDPBUSD     Z6, Z5, Z3
-	PREFETCHT1   32384(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3200(CX)
 	VMOVDQU64    128(CX), Z5
 	VPANDD       Z5, Z7, Z4
@@ -164,7 +170,8 @@ block:
 	VPBROADCASTD 8(AX), Z6
 	VPDPBUSD     Z6, Z4, Z2
 	VPDPBUSD     Z6, Z5, Z3
-	PREFETCHT1   32448(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3264(CX)
 	VMOVDQU64    192(CX), Z5
 	VPANDD       Z5, Z7, Z4
@@ -173,7 +180,8 @@ block:
 	VPBROADCASTD 12(AX), Z6
 	VPDPBUSD     Z6, Z4, Z2
 	VPDPBUSD     Z6, Z5, Z3
-	PREFETCHT1   32512(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3328(CX)
 	VMOVDQU64    256(CX), Z5
 	VPANDD       Z5, Z7, Z4
@@ -182,7 +190,8 @@ block:
 	VPBROADCASTD 16(AX), Z6
 	VPDPBUSD     Z6, Z4, Z2
 	VPDPBUSD     Z6, Z5, Z3
-	PREFETCHT1   32576(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3392(CX)
 	VMOVDQU64    320(CX), Z5
 	VPANDD       Z5, Z7, Z4
@@ -191,7 +200,8 @@ block:
 	VPBROADCASTD 20(AX), Z6
 	VPDPBUSD     Z6, Z4, Z2
 	VPDPBUSD     Z6, Z5, Z3
-	PREFETCHT1   32640(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3456(CX)
 	VMOVDQU64    384(CX), Z5
 	VPANDD       Z5, Z7, Z4
@@ -200,7 +210,8 @@ block:
 	VPBROADCASTD 24(AX), Z6
 	VPDPBUSD     Z6, Z4, Z2
 	VPDPBUSD     Z6, Z5, Z3
-	PREFETCHT1   32704(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3520(CX)
 	VMOVDQU64    448(CX), Z5
 	VPANDD       Z5, Z7, Z4
@@ -221,9 +232,9 @@ block:
 	VFMADD231PS Z6, Z3, Z1
 	ADDQ        $0x0000002c, AX
 	ADDQ        $0x00000240, CX
-	DECQ        BX
+	DECQ        DI
 	JNZ         block
-	MOVQ        DX, AX
+	MOVQ        SI, AX
 	VMOVUPS     Z0, K1, (AX)
 	VMOVUPS     Z1, K2, 64(AX)
 	VZEROUPPER
@@ -372,36 +383,39 @@ block:
 	VZEROUPPER
 	RET
 
-// func zt_gemm_q4_0_2x32_avx512vnni_ahead(dst *float32, stride int64, a *byte, w *byte, blocks int64, mask uint64, accumulate int64, work *byte)
+// func zt_gemm_q4_0_2x32_avx512vnni_ahead(dst *float32, stride int64, a *byte, w *byte, blocks int64, mask uint64, accumulate int64, work *byte, next *byte, step int64)
 // Requires: AVX, AVX512F, AVX512VNNI, MMX+
-TEXT ·zt_gemm_q4_0_2x32_avx512vnni_ahead(SB), NOSPLIT, $0-64
+TEXT ·zt_gemm_q4_0_2x32_avx512vnni_ahead(SB), NOSPLIT, $0-80
 	MOVQ         a+16(FP), AX
 	MOVQ         w+24(FP), CX
-	MOVL         $0x0f0f0f0f, DX
-	VPBROADCASTD DX, Z11
-	MOVQ         dst+0(FP), DX
-	MOVQ         stride+8(FP), BX
-	MOVQ         blocks+32(FP), SI
-	MOVQ         mask+40(FP), DI
-	KMOVW        DI, K1
-	SHRQ         $0x10, DI
-	KMOVW        DI, K2
+	MOVQ         next+64(FP), DX
+	MOVQ         step+72(FP), BX
+	MOVL         $0x0f0f0f0f, SI
+	VPBROADCASTD SI, Z11
+	MOVQ         dst+0(FP), SI
+	MOVQ         stride+8(FP), DI
+	MOVQ         blocks+32(FP), R8
+	MOVQ         mask+40(FP), R9
+	KMOVW        R9, K1
+	SHRQ         $0x10, R9
+	KMOVW        R9, K2
 	VXORPS       X0, X0, X0
 	VXORPS       X1, X1, X1
 	VXORPS       X2, X2, X2
 	VXORPS       X3, X3, X3
-	MOVQ         accumulate+48(FP), DI
-	TESTQ        DI, DI
+	MOVQ         accumulate+48(FP), R9
+	TESTQ        R9, R9
 	JZ           block
-	MOVQ         DX, DI
-	VMOVUPS.Z    (DI), K1, Z0
-	VMOVUPS.Z    64(DI), K2, Z1
-	ADDQ         BX, DI
-	VMOVUPS.Z    (DI), K1, Z2
-	VMOVUPS.Z    64(DI), K2, Z3
+	MOVQ         SI, R9
+	VMOVUPS.Z    (R9), K1, Z0
+	VMOVUPS.Z    64(R9), K2, Z1
+	ADDQ         DI, R9
+	VMOVUPS.Z    (R9), K1, Z2
+	VMOVUPS.Z    64(R9), K2, Z3
 
 block:
-	PREFETCHT1 32768(CX)
+	PREFETCHT1 (DX)
+	ADDQ       BX, DX
 	PREFETCHT0 3584(CX)
 
 	// Start each sum at -offset*sum(a)
@@ -409,7 +423,8 @@ block:
 	VMOVDQA64    Z4, Z5
 	VPSRAD.BCST  $0x04, 76(AX), Z6
 	VMOVDQA64    Z6, Z7
-	PREFETCHT1   32256(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3072(CX)
 	VMOVDQU64    (CX), Z9
 	VPANDD       Z9, Z11, Z8
@@ -421,7 +436,8 @@ block:
 	VPBROADCASTD 32(AX), Z10
 	VPDPBUSD     Z10, Z8, Z6
 	VPDPBUSD     Z10, Z9, Z7
-	PREFETCHT1   32320(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3136(CX)
 	VMOVDQU64    64(CX), Z9
 	VPANDD       Z9, Z11, Z8
@@ -433,7 +449,8 @@ block:
 	VPBROADCASTD 36(AX), Z10
 	VPDPBUSD     Z10, Z8, Z6
 	VPDPBUSD     Z10, Z9, Z7
-	PREFETCHT1   32384(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3200(CX)
 	VMOVDQU64    128(CX), Z9
 	VPANDD       Z9, Z11, Z8
@@ -445,7 +462,8 @@ block:
 	VPBROADCASTD 40(AX), Z10
 	VPDPBUSD     Z10, Z8, Z6
 	VPDPBUSD     Z10, Z9, Z7
-	PREFETCHT1   32448(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3264(CX)
 	VMOVDQU64    192(CX), Z9
 	VPANDD       Z9, Z11, Z8
@@ -457,7 +475,8 @@ block:
 	VPBROADCASTD 44(AX), Z10
 	VPDPBUSD     Z10, Z8, Z6
 	VPDPBUSD     Z10, Z9, Z7
-	PREFETCHT1   32512(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3328(CX)
 	VMOVDQU64    256(CX), Z9
 	VPANDD       Z9, Z11, Z8
@@ -469,7 +488,8 @@ block:
 	VPBROADCASTD 48(AX), Z10
 	VPDPBUSD     Z10, Z8, Z6
 	VPDPBUSD     Z10, Z9, Z7
-	PREFETCHT1   32576(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3392(CX)
 	VMOVDQU64    320(CX), Z9
 	VPANDD       Z9, Z11, Z8
@@ -481,7 +501,8 @@ block:
 	VPBROADCASTD 52(AX), Z10
 	VPDPBUSD     Z10, Z8, Z6
 	VPDPBUSD     Z10, Z9, Z7
-	PREFETCHT1   32640(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3456(CX)
 	VMOVDQU64    384(CX), Z9
 	VPANDD       Z9, Z11, Z8
@@ -493,7 +514,8 @@ block:
 	VPBROADCASTD 56(AX), Z10
 	VPDPBUSD     Z10, Z8, Z6
 	VPDPBUSD     Z10, Z9, Z7
-	PREFETCHT1   32704(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3520(CX)
 	VMOVDQU64    448(CX), Z9
 	VPANDD       Z9, Z11, Z8
@@ -523,12 +545,12 @@ block:
 	VFMADD231PS Z10, Z7, Z3
 	ADDQ        $0x00000058, AX
 	ADDQ        $0x00000240, CX
-	DECQ        SI
+	DECQ        R8
 	JNZ         block
-	MOVQ        DX, AX
+	MOVQ        SI, AX
 	VMOVUPS     Z0, K1, (AX)
 	VMOVUPS     Z1, K2, 64(AX)
-	ADDQ        BX, AX
+	ADDQ        DI, AX
 	VMOVUPS     Z2, K1, (AX)
 	VMOVUPS     Z3, K2, 64(AX)
 	VZEROUPPER
@@ -717,41 +739,44 @@ block:
 	VZEROUPPER
 	RET
 
-// func zt_gemm_q4_0_3x32_avx512vnni_ahead(dst *float32, stride int64, a *byte, w *byte, blocks int64, mask uint64, accumulate int64, work *byte)
+// func zt_gemm_q4_0_3x32_avx512vnni_ahead(dst *float32, stride int64, a *byte, w *byte, blocks int64, mask uint64, accumulate int64, work *byte, next *byte, step int64)
 // Requires: AVX, AVX512F, AVX512VNNI, MMX+
-TEXT ·zt_gemm_q4_0_3x32_avx512vnni_ahead(SB), NOSPLIT, $0-64
+TEXT ·zt_gemm_q4_0_3x32_avx512vnni_ahead(SB), NOSPLIT, $0-80
 	MOVQ         a+16(FP), AX
 	MOVQ         w+24(FP), CX
-	MOVL         $0x0f0f0f0f, DX
-	VPBROADCASTD DX, Z15
-	MOVQ         dst+0(FP), DX
-	MOVQ         stride+8(FP), BX
-	MOVQ         blocks+32(FP), SI
-	MOVQ         mask+40(FP), DI
-	KMOVW        DI, K1
-	SHRQ         $0x10, DI
-	KMOVW        DI, K2
+	MOVQ         next+64(FP), DX
+	MOVQ         step+72(FP), BX
+	MOVL         $0x0f0f0f0f, SI
+	VPBROADCASTD SI, Z15
+	MOVQ         dst+0(FP), SI
+	MOVQ         stride+8(FP), DI
+	MOVQ         blocks+32(FP), R8
+	MOVQ         mask+40(FP), R9
+	KMOVW        R9, K1
+	SHRQ         $0x10, R9
+	KMOVW        R9, K2
 	VXORPS       X0, X0, X0
 	VXORPS       X1, X1, X1
 	VXORPS       X2, X2, X2
 	VXORPS       X3, X3, X3
 	VXORPS       X4, X4, X4
 	VXORPS       X5, X5, X5
-	MOVQ         accumulate+48(FP), DI
-	TESTQ        DI, DI
+	MOVQ         accumulate+48(FP), R9
+	TESTQ        R9, R9
 	JZ           block
-	MOVQ         DX, DI
-	VMOVUPS.Z    (DI), K1, Z0
-	VMOVUPS.Z    64(DI), K2, Z1
-	ADDQ         BX, DI
-	VMOVUPS.Z    (DI), K1, Z2
-	VMOVUPS.Z    64(DI), K2, Z3
-	ADDQ         BX, DI
-	VMOVUPS.Z    (DI), K1, Z4
-	VMOVUPS.Z    64(DI), K2, Z5
+	MOVQ         SI, R9
+	VMOVUPS.Z    (R9), K1, Z0
+	VMOVUPS.Z    64(R9), K2, Z1
+	ADDQ         DI, R9
+	VMOVUPS.Z    (R9), K1, Z2
+	VMOVUPS.Z    64(R9), K2, Z3
+	ADDQ         DI, R9
+	VMOVUPS.Z    (R9), K1, Z4
+	VMOVUPS.Z    64(R9), K2, Z5
 
 block:
-	PREFETCHT1 32768(CX)
+	PREFETCHT1 (DX)
+	ADDQ       BX, DX
 	PREFETCHT0 3584(CX)
 
 	// Start each sum at -offset*sum(a)
@@ -761,7 +786,8 @@ block:
 	VMOVDQA64    Z8, Z9
 	VPSRAD.BCST  $0x04, 116(AX), Z10
 	VMOVDQA64    Z10, Z11
-	PREFETCHT1   32256(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3072(CX)
 	VMOVDQU64    (CX), Z13
 	VPANDD       Z13, Z15, Z12
@@ -776,7 +802,8 @@ block:
 	VPBROADCASTD 64(AX), Z14
 	VPDPBUSD     Z14, Z12, Z10
 	VPDPBUSD     Z14, Z13, Z11
-	PREFETCHT1   32320(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3136(CX)
 	VMOVDQU64    64(CX), Z13
 	VPANDD       Z13, Z15, Z12
@@ -791,7 +818,8 @@ block:
 	VPBROADCASTD 68(AX), Z14
 	VPDPBUSD     Z14, Z12, Z10
 	VPDPBUSD     Z14, Z13, Z11
-	PREFETCHT1   32384(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3200(CX)
 	VMOVDQU64    128(CX), Z13
 	VPANDD       Z13, Z15, Z12
@@ -806,7 +834,8 @@ block:
 	VPBROADCASTD 72(AX), Z14
 	VPDPBUSD     Z14, Z12, Z10
 	VPDPBUSD     Z14, Z13, Z11
-	PREFETCHT1   32448(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3264(CX)
 	VMOVDQU64    192(CX), Z13
 	VPANDD       Z13, Z15, Z12
@@ -821,7 +850,8 @@ block:
 	VPBROADCASTD 76(AX), Z14
 	VPDPBUSD     Z14, Z12, Z10
 	VPDPBUSD     Z14, Z13, Z11
-	PREFETCHT1   32512(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3328(CX)
 	VMOVDQU64    256(CX), Z13
 	VPANDD       Z13, Z15, Z12
@@ -836,7 +866,8 @@ block:
 	VPBROADCASTD 80(AX), Z14
 	VPDPBUSD     Z14, Z12, Z10
 	VPDPBUSD     Z14, Z13, Z11
-	PREFETCHT1   32576(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3392(CX)
 	VMOVDQU64    320(CX), Z13
 	VPANDD       Z13, Z15, Z12
@@ -851,7 +882,8 @@ block:
 	VPBROADCASTD 84(AX), Z14
 	VPDPBUSD     Z14, Z12, Z10
 	VPDPBUSD     Z14, Z13, Z11
-	PREFETCHT1   32640(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3456(CX)
 	VMOVDQU64    384(CX), Z13
 	VPANDD       Z13, Z15, Z12
@@ -866,7 +898,8 @@ block:
 	VPBROADCASTD 88(AX), Z14
 	VPDPBUSD     Z14, Z12, Z10
 	VPDPBUSD     Z14, Z13, Z11
-	PREFETCHT1   32704(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3520(CX)
 	VMOVDQU64    448(CX), Z13
 	VPANDD       Z13, Z15, Z12
@@ -905,15 +938,15 @@ block:
 	VFMADD231PS Z14, Z11, Z5
 	ADDQ        $0x00000084, AX
 	ADDQ        $0x00000240, CX
-	DECQ        SI
+	DECQ        R8
 	JNZ         block
-	MOVQ        DX, AX
+	MOVQ        SI, AX
 	VMOVUPS     Z0, K1, (AX)
 	VMOVUPS     Z1, K2, 64(AX)
-	ADDQ        BX, AX
+	ADDQ        DI, AX
 	VMOVUPS     Z2, K1, (AX)
 	VMOVUPS     Z3, K2, 64(AX)
-	ADDQ        BX, AX
+	ADDQ        DI, AX
 	VMOVUPS     Z4, K1, (AX)
 	VMOVUPS     Z5, K2, 64(AX)
 	VZEROUPPER
@@ -1142,20 +1175,22 @@ block:
 	VZEROUPPER
 	RET
 
-// func zt_gemm_q4_0_4x32_avx512vnni_ahead(dst *float32, stride int64, a *byte, w *byte, blocks int64, mask uint64, accumulate int64, work *byte)
+// func zt_gemm_q4_0_4x32_avx512vnni_ahead(dst *float32, stride int64, a *byte, w *byte, blocks int64, mask uint64, accumulate int64, work *byte, next *byte, step int64)
 // Requires: AVX, AVX512F, AVX512VNNI, MMX+
-TEXT ·zt_gemm_q4_0_4x32_avx512vnni_ahead(SB), NOSPLIT, $0-64
+TEXT ·zt_gemm_q4_0_4x32_avx512vnni_ahead(SB), NOSPLIT, $0-80
 	MOVQ         a+16(FP), AX
 	MOVQ         w+24(FP), CX
-	MOVL         $0x0f0f0f0f, DX
-	VPBROADCASTD DX, Z19
-	MOVQ         dst+0(FP), DX
-	MOVQ         stride+8(FP), BX
-	MOVQ         blocks+32(FP), SI
-	MOVQ         mask+40(FP), DI
-	KMOVW        DI, K1
-	SHRQ         $0x10, DI
-	KMOVW        DI, K2
+	MOVQ         next+64(FP), DX
+	MOVQ         step+72(FP), BX
+	MOVL         $0x0f0f0f0f, SI
+	VPBROADCASTD SI, Z19
+	MOVQ         dst+0(FP), SI
+	MOVQ         stride+8(FP), DI
+	MOVQ         blocks+32(FP), R8
+	MOVQ         mask+40(FP), R9
+	KMOVW        R9, K1
+	SHRQ         $0x10, R9
+	KMOVW        R9, K2
 	VXORPS       X0, X0, X0
 	VXORPS       X1, X1, X1
 	VXORPS       X2, X2, X2
@@ -1164,24 +1199,25 @@ TEXT ·zt_gemm_q4_0_4x32_avx512vnni_ahead(SB), NOSPLIT, $0-64
 	VXORPS       X5, X5, X5
 	VXORPS       X6, X6, X6
 	VXORPS       X7, X7, X7
-	MOVQ         accumulate+48(FP), DI
-	TESTQ        DI, DI
+	MOVQ         accumulate+48(FP), R9
+	TESTQ        R9, R9
 	JZ           block
-	MOVQ         DX, DI
-	VMOVUPS.Z    (DI), K1, Z0
-	VMOVUPS.Z    64(DI), K2, Z1
-	ADDQ         BX, DI
-	VMOVUPS.Z    (DI), K1, Z2
-	VMOVUPS.Z    64(DI), K2, Z3
-	ADDQ         BX, DI
-	VMOVUPS.Z    (DI), K1, Z4
-	VMOVUPS.Z    64(DI), K2, Z5
-	ADDQ         BX, DI
-	VMOVUPS.Z    (DI), K1, Z6
-	VMOVUPS.Z    64(DI), K2, Z7
+	MOVQ         SI, R9
+	VMOVUPS.Z    (R9), K1, Z0
+	VMOVUPS.Z    64(R9), K2, Z1
+	ADDQ         DI, R9
+	VMOVUPS.Z    (R9), K1, Z2
+	VMOVUPS.Z    64(R9), K2, Z3
+	ADDQ         DI, R9
+	VMOVUPS.Z    (R9), K1, Z4
+	VMOVUPS.Z    64(R9), K2, Z5
+	ADDQ         DI, R9
+	VMOVUPS.Z    (R9), K1, Z6
+	VMOVUPS.Z    64(R9), K2, Z7
 
 block:
-	PREFETCHT1 32768(CX)
+	PREFETCHT1 (DX)
+	ADDQ       BX, DX
 	PREFETCHT0 3584(CX)
 
 	// Start each sum at -offset*sum(a)
@@ -1193,7 +1229,8 @@ block:
 	VMOVDQA64    Z12, Z13
 	VPSRAD.BCST  $0x04, 156(AX), Z14
 	VMOVDQA64    Z14, Z15
-	PREFETCHT1   32256(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3072(CX)
 	VMOVDQU64    (CX), Z17
 	VPANDD       Z17, Z19, Z16
@@ -1211,7 +1248,8 @@ block:
 	VPBROADCASTD 96(AX), Z18
 	VPDPBUSD     Z18, Z16, Z14
 	VPDPBUSD     Z18, Z17, Z15
-	PREFETCHT1   32320(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3136(CX)
 	VMOVDQU64    64(CX), Z17
 	VPANDD       Z17, Z19, Z16
@@ -1229,7 +1267,8 @@ block:
 	VPBROADCASTD 100(AX), Z18
 	VPDPBUSD     Z18, Z16, Z14
 	VPDPBUSD     Z18, Z17, Z15
-	PREFETCHT1   32384(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3200(CX)
 	VMOVDQU64    128(CX), Z17
 	VPANDD       Z17, Z19, Z16
@@ -1247,7 +1286,8 @@ block:
 	VPBROADCASTD 104(AX), Z18
 	VPDPBUSD     Z18, Z16, Z14
 	VPDPBUSD     Z18, Z17, Z15
-	PREFETCHT1   32448(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3264(CX)
 	VMOVDQU64    192(CX), Z17
 	VPANDD       Z17, Z19, Z16
@@ -1265,7 +1305,8 @@ block:
 	VPBROADCASTD 108(AX), Z18
 	VPDPBUSD     Z18, Z16, Z14
 	VPDPBUSD     Z18, Z17, Z15
-	PREFETCHT1   32512(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3328(CX)
 	VMOVDQU64    256(CX), Z17
 	VPANDD       Z17, Z19, Z16
@@ -1283,7 +1324,8 @@ block:
 	VPBROADCASTD 112(AX), Z18
 	VPDPBUSD     Z18, Z16, Z14
 	VPDPBUSD     Z18, Z17, Z15
-	PREFETCHT1   32576(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3392(CX)
 	VMOVDQU64    320(CX), Z17
 	VPANDD       Z17, Z19, Z16
@@ -1301,7 +1343,8 @@ block:
 	VPBROADCASTD 116(AX), Z18
 	VPDPBUSD     Z18, Z16, Z14
 	VPDPBUSD     Z18, Z17, Z15
-	PREFETCHT1   32640(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3456(CX)
 	VMOVDQU64    384(CX), Z17
 	VPANDD       Z17, Z19, Z16
@@ -1319,7 +1362,8 @@ block:
 	VPBROADCASTD 120(AX), Z18
 	VPDPBUSD     Z18, Z16, Z14
 	VPDPBUSD     Z18, Z17, Z15
-	PREFETCHT1   32704(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3520(CX)
 	VMOVDQU64    448(CX), Z17
 	VPANDD       Z17, Z19, Z16
@@ -1367,18 +1411,18 @@ block:
 	VFMADD231PS Z18, Z15, Z7
 	ADDQ        $0x000000b0, AX
 	ADDQ        $0x00000240, CX
-	DECQ        SI
+	DECQ        R8
 	JNZ         block
-	MOVQ        DX, AX
+	MOVQ        SI, AX
 	VMOVUPS     Z0, K1, (AX)
 	VMOVUPS     Z1, K2, 64(AX)
-	ADDQ        BX, AX
+	ADDQ        DI, AX
 	VMOVUPS     Z2, K1, (AX)
 	VMOVUPS     Z3, K2, 64(AX)
-	ADDQ        BX, AX
+	ADDQ        DI, AX
 	VMOVUPS     Z4, K1, (AX)
 	VMOVUPS     Z5, K2, 64(AX)
-	ADDQ        BX, AX
+	ADDQ        DI, AX
 	VMOVUPS     Z6, K1, (AX)
 	VMOVUPS     Z7, K2, 64(AX)
 	VZEROUPPER
@@ -1647,20 +1691,22 @@ block:
 	VZEROUPPER
 	RET
 
-// func zt_gemm_q4_0_5x32_avx512vnni_ahead(dst *float32, stride int64, a *byte, w *byte, blocks int64, mask uint64, accumulate int64, work *byte)
+// func zt_gemm_q4_0_5x32_avx512vnni_ahead(dst *float32, stride int64, a *byte, w *byte, blocks int64, mask uint64, accumulate int64, work *byte, next *byte, step int64)
 // Requires: AVX, AVX512F, AVX512VNNI, MMX+
-TEXT ·zt_gemm_q4_0_5x32_avx512vnni_ahead(SB), NOSPLIT, $0-64
+TEXT ·zt_gemm_q4_0_5x32_avx512vnni_ahead(SB), NOSPLIT, $0-80
 	MOVQ         a+16(FP), AX
 	MOVQ         w+24(FP), CX
-	MOVL         $0x0f0f0f0f, DX
-	VPBROADCASTD DX, Z23
-	MOVQ         dst+0(FP), DX
-	MOVQ         stride+8(FP), BX
-	MOVQ         blocks+32(FP), SI
-	MOVQ         mask+40(FP), DI
-	KMOVW        DI, K1
-	SHRQ         $0x10, DI
-	KMOVW        DI, K2
+	MOVQ         next+64(FP), DX
+	MOVQ         step+72(FP), BX
+	MOVL         $0x0f0f0f0f, SI
+	VPBROADCASTD SI, Z23
+	MOVQ         dst+0(FP), SI
+	MOVQ         stride+8(FP), DI
+	MOVQ         blocks+32(FP), R8
+	MOVQ         mask+40(FP), R9
+	KMOVW        R9, K1
+	SHRQ         $0x10, R9
+	KMOVW        R9, K2
 	VXORPS       X0, X0, X0
 	VXORPS       X1, X1, X1
 	VXORPS       X2, X2, X2
@@ -1671,27 +1717,28 @@ TEXT ·zt_gemm_q4_0_5x32_avx512vnni_ahead(SB), NOSPLIT, $0-64
 	VXORPS       X7, X7, X7
 	VXORPS       X8, X8, X8
 	VXORPS       X9, X9, X9
-	MOVQ         accumulate+48(FP), DI
-	TESTQ        DI, DI
+	MOVQ         accumulate+48(FP), R9
+	TESTQ        R9, R9
 	JZ           block
-	MOVQ         DX, DI
-	VMOVUPS.Z    (DI), K1, Z0
-	VMOVUPS.Z    64(DI), K2, Z1
-	ADDQ         BX, DI
-	VMOVUPS.Z    (DI), K1, Z2
-	VMOVUPS.Z    64(DI), K2, Z3
-	ADDQ         BX, DI
-	VMOVUPS.Z    (DI), K1, Z4
-	VMOVUPS.Z    64(DI), K2, Z5
-	ADDQ         BX, DI
-	VMOVUPS.Z    (DI), K1, Z6
-	VMOVUPS.Z    64(DI), K2, Z7
-	ADDQ         BX, DI
-	VMOVUPS.Z    (DI), K1, Z8
-	VMOVUPS.Z    64(DI), K2, Z9
+	MOVQ         SI, R9
+	VMOVUPS.Z    (R9), K1, Z0
+	VMOVUPS.Z    64(R9), K2, Z1
+	ADDQ         DI, R9
+	VMOVUPS.Z    (R9), K1, Z2
+	VMOVUPS.Z    64(R9), K2, Z3
+	ADDQ         DI, R9
+	VMOVUPS.Z    (R9), K1, Z4
+	VMOVUPS.Z    64(R9), K2, Z5
+	ADDQ         DI, R9
+	VMOVUPS.Z    (R9), K1, Z6
+	VMOVUPS.Z    64(R9), K2, Z7
+	ADDQ         DI, R9
+	VMOVUPS.Z    (R9), K1, Z8
+	VMOVUPS.Z    64(R9), K2, Z9
 
 block:
-	PREFETCHT1 32768(CX)
+	PREFETCHT1 (DX)
+	ADDQ       BX, DX
 	PREFETCHT0 3584(CX)
 
 	// Start each sum at -offset*sum(a)
@@ -1705,7 +1752,8 @@ block:
 	VMOVDQA64    Z16, Z17
 	VPSRAD.BCST  $0x04, 196(AX), Z18
 	VMOVDQA64    Z18, Z19
-	PREFETCHT1   32256(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3072(CX)
 	VMOVDQU64    (CX), Z21
 	VPANDD       Z21, Z23, Z20
@@ -1726,7 +1774,8 @@ block:
 	VPBROADCASTD 128(AX), Z22
 	VPDPBUSD     Z22, Z20, Z18
 	VPDPBUSD     Z22, Z21, Z19
-	PREFETCHT1   32320(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3136(CX)
 	VMOVDQU64    64(CX), Z21
 	VPANDD       Z21, Z23, Z20
@@ -1747,7 +1796,8 @@ block:
 	VPBROADCASTD 132(AX), Z22
 	VPDPBUSD     Z22, Z20, Z18
 	VPDPBUSD     Z22, Z21, Z19
-	PREFETCHT1   32384(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3200(CX)
 	VMOVDQU64    128(CX), Z21
 	VPANDD       Z21, Z23, Z20
@@ -1768,7 +1818,8 @@ block:
 	VPBROADCASTD 136(AX), Z22
 	VPDPBUSD     Z22, Z20, Z18
 	VPDPBUSD     Z22, Z21, Z19
-	PREFETCHT1   32448(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3264(CX)
 	VMOVDQU64    192(CX), Z21
 	VPANDD       Z21, Z23, Z20
@@ -1789,7 +1840,8 @@ block:
 	VPBROADCASTD 140(AX), Z22
 	VPDPBUSD     Z22, Z20, Z18
 	VPDPBUSD     Z22, Z21, Z19
-	PREFETCHT1   32512(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3328(CX)
 	VMOVDQU64    256(CX), Z21
 	VPANDD       Z21, Z23, Z20
@@ -1810,7 +1862,8 @@ block:
 	VPBROADCASTD 144(AX), Z22
 	VPDPBUSD     Z22, Z20, Z18
 	VPDPBUSD     Z22, Z21, Z19
-	PREFETCHT1   32576(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3392(CX)
 	VMOVDQU64    320(CX), Z21
 	VPANDD       Z21, Z23, Z20
@@ -1831,7 +1884,8 @@ block:
 	VPBROADCASTD 148(AX), Z22
 	VPDPBUSD     Z22, Z20, Z18
 	VPDPBUSD     Z22, Z21, Z19
-	PREFETCHT1   32640(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3456(CX)
 	VMOVDQU64    384(CX), Z21
 	VPANDD       Z21, Z23, Z20
@@ -1852,7 +1906,8 @@ block:
 	VPBROADCASTD 152(AX), Z22
 	VPDPBUSD     Z22, Z20, Z18
 	VPDPBUSD     Z22, Z21, Z19
-	PREFETCHT1   32704(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3520(CX)
 	VMOVDQU64    448(CX), Z21
 	VPANDD       Z21, Z23, Z20
@@ -1909,21 +1964,21 @@ block:
 	VFMADD231PS Z22, Z19, Z9
 	ADDQ        $0x000000dc, AX
 	ADDQ        $0x00000240, CX
-	DECQ        SI
+	DECQ        R8
 	JNZ         block
-	MOVQ        DX, AX
+	MOVQ        SI, AX
 	VMOVUPS     Z0, K1, (AX)
 	VMOVUPS     Z1, K2, 64(AX)
-	ADDQ        BX, AX
+	ADDQ        DI, AX
 	VMOVUPS     Z2, K1, (AX)
 	VMOVUPS     Z3, K2, 64(AX)
-	ADDQ        BX, AX
+	ADDQ        DI, AX
 	VMOVUPS     Z4, K1, (AX)
 	VMOVUPS     Z5, K2, 64(AX)
-	ADDQ        BX, AX
+	ADDQ        DI, AX
 	VMOVUPS     Z6, K1, (AX)
 	VMOVUPS     Z7, K2, 64(AX)
-	ADDQ        BX, AX
+	ADDQ        DI, AX
 	VMOVUPS     Z8, K1, (AX)
 	VMOVUPS     Z9, K2, 64(AX)
 	VZEROUPPER
@@ -2232,20 +2287,22 @@ block:
 	VZEROUPPER
 	RET
 
-// func zt_gemm_q4_0_6x32_avx512vnni_ahead(dst *float32, stride int64, a *byte, w *byte, blocks int64, mask uint64, accumulate int64, work *byte)
+// func zt_gemm_q4_0_6x32_avx512vnni_ahead(dst *float32, stride int64, a *byte, w *byte, blocks int64, mask uint64, accumulate int64, work *byte, next *byte, step int64)
 // Requires: AVX, AVX512F, AVX512VNNI, MMX+
-TEXT ·zt_gemm_q4_0_6x32_avx512vnni_ahead(SB), NOSPLIT, $0-64
+TEXT ·zt_gemm_q4_0_6x32_avx512vnni_ahead(SB), NOSPLIT, $0-80
 	MOVQ         a+16(FP), AX
 	MOVQ         w+24(FP), CX
-	MOVL         $0x0f0f0f0f, DX
-	VPBROADCASTD DX, Z27
-	MOVQ         dst+0(FP), DX
-	MOVQ         stride+8(FP), BX
-	MOVQ         blocks+32(FP), SI
-	MOVQ         mask+40(FP), DI
-	KMOVW        DI, K1
-	SHRQ         $0x10, DI
-	KMOVW        DI, K2
+	MOVQ         next+64(FP), DX
+	MOVQ         step+72(FP), BX
+	MOVL         $0x0f0f0f0f, SI
+	VPBROADCASTD SI, Z27
+	MOVQ         dst+0(FP), SI
+	MOVQ         stride+8(FP), DI
+	MOVQ         blocks+32(FP), R8
+	MOVQ         mask+40(FP), R9
+	KMOVW        R9, K1
+	SHRQ         $0x10, R9
+	KMOVW        R9, K2
 	VXORPS       X0, X0, X0
 	VXORPS       X1, X1, X1
 	VXORPS       X2, X2, X2
@@ -2258,30 +2315,31 @@ TEXT ·zt_gemm_q4_0_6x32_avx512vnni_ahead(SB), NOSPLIT, $0-64
 	VXORPS       X9, X9, X9
 	VXORPS       X10, X10, X10
 	VXORPS       X11, X11, X11
-	MOVQ         accumulate+48(FP), DI
-	TESTQ        DI, DI
+	MOVQ         accumulate+48(FP), R9
+	TESTQ        R9, R9
 	JZ           block
-	MOVQ         DX, DI
-	VMOVUPS.Z    (DI), K1, Z0
-	VMOVUPS.Z    64(DI), K2, Z1
-	ADDQ         BX, DI
-	VMOVUPS.Z    (DI), K1, Z2
-	VMOVUPS.Z    64(DI), K2, Z3
-	ADDQ         BX, DI
-	VMOVUPS.Z    (DI), K1, Z4
-	VMOVUPS.Z    64(DI), K2, Z5
-	ADDQ         BX, DI
-	VMOVUPS.Z    (DI), K1, Z6
-	VMOVUPS.Z    64(DI), K2, Z7
-	ADDQ         BX, DI
-	VMOVUPS.Z    (DI), K1, Z8
-	VMOVUPS.Z    64(DI), K2, Z9
-	ADDQ         BX, DI
-	VMOVUPS.Z    (DI), K1, Z10
-	VMOVUPS.Z    64(DI), K2, Z11
+	MOVQ         SI, R9
+	VMOVUPS.Z    (R9), K1, Z0
+	VMOVUPS.Z    64(R9), K2, Z1
+	ADDQ         DI, R9
+	VMOVUPS.Z    (R9), K1, Z2
+	VMOVUPS.Z    64(R9), K2, Z3
+	ADDQ         DI, R9
+	VMOVUPS.Z    (R9), K1, Z4
+	VMOVUPS.Z    64(R9), K2, Z5
+	ADDQ         DI, R9
+	VMOVUPS.Z    (R9), K1, Z6
+	VMOVUPS.Z    64(R9), K2, Z7
+	ADDQ         DI, R9
+	VMOVUPS.Z    (R9), K1, Z8
+	VMOVUPS.Z    64(R9), K2, Z9
+	ADDQ         DI, R9
+	VMOVUPS.Z    (R9), K1, Z10
+	VMOVUPS.Z    64(R9), K2, Z11
 
 block:
-	PREFETCHT1 32768(CX)
+	PREFETCHT1 (DX)
+	ADDQ       BX, DX
 	PREFETCHT0 3584(CX)
 
 	// Start each sum at -offset*sum(a)
@@ -2297,7 +2355,8 @@ block:
 	VMOVDQA64    Z20, Z21
 	VPSRAD.BCST  $0x04, 236(AX), Z22
 	VMOVDQA64    Z22, Z23
-	PREFETCHT1   32256(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3072(CX)
 	VMOVDQU64    (CX), Z25
 	VPANDD       Z25, Z27, Z24
@@ -2321,7 +2380,8 @@ block:
 	VPBROADCASTD 160(AX), Z26
 	VPDPBUSD     Z26, Z24, Z22
 	VPDPBUSD     Z26, Z25, Z23
-	PREFETCHT1   32320(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3136(CX)
 	VMOVDQU64    64(CX), Z25
 	VPANDD       Z25, Z27, Z24
@@ -2345,7 +2405,8 @@ block:
 	VPBROADCASTD 164(AX), Z26
 	VPDPBUSD     Z26, Z24, Z22
 	VPDPBUSD     Z26, Z25, Z23
-	PREFETCHT1   32384(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3200(CX)
 	VMOVDQU64    128(CX), Z25
 	VPANDD       Z25, Z27, Z24
@@ -2369,7 +2430,8 @@ block:
 	VPBROADCASTD 168(AX), Z26
 	VPDPBUSD     Z26, Z24, Z22
 	VPDPBUSD     Z26, Z25, Z23
-	PREFETCHT1   32448(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3264(CX)
 	VMOVDQU64    192(CX), Z25
 	VPANDD       Z25, Z27, Z24
@@ -2393,7 +2455,8 @@ block:
 	VPBROADCASTD 172(AX), Z26
 	VPDPBUSD     Z26, Z24, Z22
 	VPDPBUSD     Z26, Z25, Z23
-	PREFETCHT1   32512(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3328(CX)
 	VMOVDQU64    256(CX), Z25
 	VPANDD       Z25, Z27, Z24
@@ -2417,7 +2480,8 @@ block:
 	VPBROADCASTD 176(AX), Z26
 	VPDPBUSD     Z26, Z24, Z22
 	VPDPBUSD     Z26, Z25, Z23
-	PREFETCHT1   32576(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3392(CX)
 	VMOVDQU64    320(CX), Z25
 	VPANDD       Z25, Z27, Z24
@@ -2441,7 +2505,8 @@ block:
 	VPBROADCASTD 180(AX), Z26
 	VPDPBUSD     Z26, Z24, Z22
 	VPDPBUSD     Z26, Z25, Z23
-	PREFETCHT1   32640(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3456(CX)
 	VMOVDQU64    384(CX), Z25
 	VPANDD       Z25, Z27, Z24
@@ -2465,7 +2530,8 @@ block:
 	VPBROADCASTD 184(AX), Z26
 	VPDPBUSD     Z26, Z24, Z22
 	VPDPBUSD     Z26, Z25, Z23
-	PREFETCHT1   32704(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3520(CX)
 	VMOVDQU64    448(CX), Z25
 	VPANDD       Z25, Z27, Z24
@@ -2531,24 +2597,24 @@ block:
 	VFMADD231PS Z26, Z23, Z11
 	ADDQ        $0x00000108, AX
 	ADDQ        $0x00000240, CX
-	DECQ        SI
+	DECQ        R8
 	JNZ         block
-	MOVQ        DX, AX
+	MOVQ        SI, AX
 	VMOVUPS     Z0, K1, (AX)
 	VMOVUPS     Z1, K2, 64(AX)
-	ADDQ        BX, AX
+	ADDQ        DI, AX
 	VMOVUPS     Z2, K1, (AX)
 	VMOVUPS     Z3, K2, 64(AX)
-	ADDQ        BX, AX
+	ADDQ        DI, AX
 	VMOVUPS     Z4, K1, (AX)
 	VMOVUPS     Z5, K2, 64(AX)
-	ADDQ        BX, AX
+	ADDQ        DI, AX
 	VMOVUPS     Z6, K1, (AX)
 	VMOVUPS     Z7, K2, 64(AX)
-	ADDQ        BX, AX
+	ADDQ        DI, AX
 	VMOVUPS     Z8, K1, (AX)
 	VMOVUPS     Z9, K2, 64(AX)
-	ADDQ        BX, AX
+	ADDQ        DI, AX
 	VMOVUPS     Z10, K1, (AX)
 	VMOVUPS     Z11, K2, 64(AX)
 	VZEROUPPER

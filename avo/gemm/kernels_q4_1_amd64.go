@@ -18,7 +18,7 @@ package gemm
 //go:noescape
 func zt_gemm_q4_1_1x32_avx512vnni(dst *float32, stride int64, a *byte, w *byte, blocks int64, mask uint64, accumulate int64, work *byte)
 
-// zt_gemm_q4_1_1x32_avx512vnni_ahead multiplies 1 activation rows by a panel of 32 weight rows of Q4_1, prefetching weights 51 blocks ahead.
+// zt_gemm_q4_1_1x32_avx512vnni_ahead multiplies 1 activation rows by a panel of 32 weight rows of Q4_1, prefetching weights.
 //
 //   - dst: result of the first activation row at the panel's first column
 //   - stride: bytes from a result row to the next
@@ -28,9 +28,11 @@ func zt_gemm_q4_1_1x32_avx512vnni(dst *float32, stride int64, a *byte, w *byte, 
 //   - mask: bit c set: column c is stored
 //   - accumulate: 0 starts the sums at zero, 1 at what dst holds
 //   - work: not used
+//   - next: the first line of weights to bring to L2, by one prefetch for each line of the panel
+//   - step: bytes from one of these prefetches to the next: 64 for as many bytes as the panel has
 //
 //go:noescape
-func zt_gemm_q4_1_1x32_avx512vnni_ahead(dst *float32, stride int64, a *byte, w *byte, blocks int64, mask uint64, accumulate int64, work *byte)
+func zt_gemm_q4_1_1x32_avx512vnni_ahead(dst *float32, stride int64, a *byte, w *byte, blocks int64, mask uint64, accumulate int64, work *byte, next *byte, step int64)
 
 // zt_gemm_q4_1_2x32_avx512vnni multiplies 2 activation rows by a panel of 32 weight rows of Q4_1.
 //
@@ -46,7 +48,7 @@ func zt_gemm_q4_1_1x32_avx512vnni_ahead(dst *float32, stride int64, a *byte, w *
 //go:noescape
 func zt_gemm_q4_1_2x32_avx512vnni(dst *float32, stride int64, a *byte, w *byte, blocks int64, mask uint64, accumulate int64, work *byte)
 
-// zt_gemm_q4_1_2x32_avx512vnni_ahead multiplies 2 activation rows by a panel of 32 weight rows of Q4_1, prefetching weights 51 blocks ahead.
+// zt_gemm_q4_1_2x32_avx512vnni_ahead multiplies 2 activation rows by a panel of 32 weight rows of Q4_1, prefetching weights.
 //
 //   - dst: result of the first activation row at the panel's first column
 //   - stride: bytes from a result row to the next
@@ -56,9 +58,11 @@ func zt_gemm_q4_1_2x32_avx512vnni(dst *float32, stride int64, a *byte, w *byte, 
 //   - mask: bit c set: column c is stored
 //   - accumulate: 0 starts the sums at zero, 1 at what dst holds
 //   - work: not used
+//   - next: the first line of weights to bring to L2, by one prefetch for each line of the panel
+//   - step: bytes from one of these prefetches to the next: 64 for as many bytes as the panel has
 //
 //go:noescape
-func zt_gemm_q4_1_2x32_avx512vnni_ahead(dst *float32, stride int64, a *byte, w *byte, blocks int64, mask uint64, accumulate int64, work *byte)
+func zt_gemm_q4_1_2x32_avx512vnni_ahead(dst *float32, stride int64, a *byte, w *byte, blocks int64, mask uint64, accumulate int64, work *byte, next *byte, step int64)
 
 // zt_gemm_q4_1_3x32_avx512vnni multiplies 3 activation rows by a panel of 32 weight rows of Q4_1.
 //
@@ -74,7 +78,7 @@ func zt_gemm_q4_1_2x32_avx512vnni_ahead(dst *float32, stride int64, a *byte, w *
 //go:noescape
 func zt_gemm_q4_1_3x32_avx512vnni(dst *float32, stride int64, a *byte, w *byte, blocks int64, mask uint64, accumulate int64, work *byte)
 
-// zt_gemm_q4_1_3x32_avx512vnni_ahead multiplies 3 activation rows by a panel of 32 weight rows of Q4_1, prefetching weights 51 blocks ahead.
+// zt_gemm_q4_1_3x32_avx512vnni_ahead multiplies 3 activation rows by a panel of 32 weight rows of Q4_1, prefetching weights.
 //
 //   - dst: result of the first activation row at the panel's first column
 //   - stride: bytes from a result row to the next
@@ -84,9 +88,11 @@ func zt_gemm_q4_1_3x32_avx512vnni(dst *float32, stride int64, a *byte, w *byte, 
 //   - mask: bit c set: column c is stored
 //   - accumulate: 0 starts the sums at zero, 1 at what dst holds
 //   - work: not used
+//   - next: the first line of weights to bring to L2, by one prefetch for each line of the panel
+//   - step: bytes from one of these prefetches to the next: 64 for as many bytes as the panel has
 //
 //go:noescape
-func zt_gemm_q4_1_3x32_avx512vnni_ahead(dst *float32, stride int64, a *byte, w *byte, blocks int64, mask uint64, accumulate int64, work *byte)
+func zt_gemm_q4_1_3x32_avx512vnni_ahead(dst *float32, stride int64, a *byte, w *byte, blocks int64, mask uint64, accumulate int64, work *byte, next *byte, step int64)
 
 // zt_gemm_q4_1_4x32_avx512vnni multiplies 4 activation rows by a panel of 32 weight rows of Q4_1.
 //
@@ -102,7 +108,7 @@ func zt_gemm_q4_1_3x32_avx512vnni_ahead(dst *float32, stride int64, a *byte, w *
 //go:noescape
 func zt_gemm_q4_1_4x32_avx512vnni(dst *float32, stride int64, a *byte, w *byte, blocks int64, mask uint64, accumulate int64, work *byte)
 
-// zt_gemm_q4_1_4x32_avx512vnni_ahead multiplies 4 activation rows by a panel of 32 weight rows of Q4_1, prefetching weights 51 blocks ahead.
+// zt_gemm_q4_1_4x32_avx512vnni_ahead multiplies 4 activation rows by a panel of 32 weight rows of Q4_1, prefetching weights.
 //
 //   - dst: result of the first activation row at the panel's first column
 //   - stride: bytes from a result row to the next
@@ -112,9 +118,11 @@ func zt_gemm_q4_1_4x32_avx512vnni(dst *float32, stride int64, a *byte, w *byte, 
 //   - mask: bit c set: column c is stored
 //   - accumulate: 0 starts the sums at zero, 1 at what dst holds
 //   - work: not used
+//   - next: the first line of weights to bring to L2, by one prefetch for each line of the panel
+//   - step: bytes from one of these prefetches to the next: 64 for as many bytes as the panel has
 //
 //go:noescape
-func zt_gemm_q4_1_4x32_avx512vnni_ahead(dst *float32, stride int64, a *byte, w *byte, blocks int64, mask uint64, accumulate int64, work *byte)
+func zt_gemm_q4_1_4x32_avx512vnni_ahead(dst *float32, stride int64, a *byte, w *byte, blocks int64, mask uint64, accumulate int64, work *byte, next *byte, step int64)
 
 // zt_gemm_q4_1_5x32_avx512vnni multiplies 5 activation rows by a panel of 32 weight rows of Q4_1.
 //
@@ -130,7 +138,7 @@ func zt_gemm_q4_1_4x32_avx512vnni_ahead(dst *float32, stride int64, a *byte, w *
 //go:noescape
 func zt_gemm_q4_1_5x32_avx512vnni(dst *float32, stride int64, a *byte, w *byte, blocks int64, mask uint64, accumulate int64, work *byte)
 
-// zt_gemm_q4_1_5x32_avx512vnni_ahead multiplies 5 activation rows by a panel of 32 weight rows of Q4_1, prefetching weights 51 blocks ahead.
+// zt_gemm_q4_1_5x32_avx512vnni_ahead multiplies 5 activation rows by a panel of 32 weight rows of Q4_1, prefetching weights.
 //
 //   - dst: result of the first activation row at the panel's first column
 //   - stride: bytes from a result row to the next
@@ -140,9 +148,11 @@ func zt_gemm_q4_1_5x32_avx512vnni(dst *float32, stride int64, a *byte, w *byte, 
 //   - mask: bit c set: column c is stored
 //   - accumulate: 0 starts the sums at zero, 1 at what dst holds
 //   - work: not used
+//   - next: the first line of weights to bring to L2, by one prefetch for each line of the panel
+//   - step: bytes from one of these prefetches to the next: 64 for as many bytes as the panel has
 //
 //go:noescape
-func zt_gemm_q4_1_5x32_avx512vnni_ahead(dst *float32, stride int64, a *byte, w *byte, blocks int64, mask uint64, accumulate int64, work *byte)
+func zt_gemm_q4_1_5x32_avx512vnni_ahead(dst *float32, stride int64, a *byte, w *byte, blocks int64, mask uint64, accumulate int64, work *byte, next *byte, step int64)
 
 // zt_gemm_q4_1_6x32_avx512vnni multiplies 6 activation rows by a panel of 32 weight rows of Q4_1.
 //
@@ -158,7 +168,7 @@ func zt_gemm_q4_1_5x32_avx512vnni_ahead(dst *float32, stride int64, a *byte, w *
 //go:noescape
 func zt_gemm_q4_1_6x32_avx512vnni(dst *float32, stride int64, a *byte, w *byte, blocks int64, mask uint64, accumulate int64, work *byte)
 
-// zt_gemm_q4_1_6x32_avx512vnni_ahead multiplies 6 activation rows by a panel of 32 weight rows of Q4_1, prefetching weights 51 blocks ahead.
+// zt_gemm_q4_1_6x32_avx512vnni_ahead multiplies 6 activation rows by a panel of 32 weight rows of Q4_1, prefetching weights.
 //
 //   - dst: result of the first activation row at the panel's first column
 //   - stride: bytes from a result row to the next
@@ -168,6 +178,8 @@ func zt_gemm_q4_1_6x32_avx512vnni(dst *float32, stride int64, a *byte, w *byte, 
 //   - mask: bit c set: column c is stored
 //   - accumulate: 0 starts the sums at zero, 1 at what dst holds
 //   - work: not used
+//   - next: the first line of weights to bring to L2, by one prefetch for each line of the panel
+//   - step: bytes from one of these prefetches to the next: 64 for as many bytes as the panel has
 //
 //go:noescape
-func zt_gemm_q4_1_6x32_avx512vnni_ahead(dst *float32, stride int64, a *byte, w *byte, blocks int64, mask uint64, accumulate int64, work *byte)
+func zt_gemm_q4_1_6x32_avx512vnni_ahead(dst *float32, stride int64, a *byte, w *byte, blocks int64, mask uint64, accumulate int64, work *byte, next *byte, step int64)

@@ -112,37 +112,42 @@ block:
 	VZEROUPPER
 	RET
 
-// func zt_gemm_q4_1_1x32_avx512vnni_ahead(dst *float32, stride int64, a *byte, w *byte, blocks int64, mask uint64, accumulate int64, work *byte)
+// func zt_gemm_q4_1_1x32_avx512vnni_ahead(dst *float32, stride int64, a *byte, w *byte, blocks int64, mask uint64, accumulate int64, work *byte, next *byte, step int64)
 // Requires: AVX, AVX512F, AVX512VNNI, MMX+
-TEXT ·zt_gemm_q4_1_1x32_avx512vnni_ahead(SB), NOSPLIT, $0-64
+TEXT ·zt_gemm_q4_1_1x32_avx512vnni_ahead(SB), NOSPLIT, $0-80
 	MOVQ         a+16(FP), AX
 	MOVQ         w+24(FP), CX
-	MOVL         $0x0f0f0f0f, DX
-	VPBROADCASTD DX, Z7
-	MOVQ         dst+0(FP), DX
-	MOVQ         stride+8(FP), BX
-	MOVQ         blocks+32(FP), BX
-	MOVQ         mask+40(FP), SI
-	KMOVW        SI, K1
-	SHRQ         $0x10, SI
-	KMOVW        SI, K2
+	MOVQ         next+64(FP), DX
+	MOVQ         step+72(FP), BX
+	MOVL         $0x0f0f0f0f, SI
+	VPBROADCASTD SI, Z7
+	MOVQ         dst+0(FP), SI
+	MOVQ         stride+8(FP), DI
+	MOVQ         blocks+32(FP), DI
+	MOVQ         mask+40(FP), R8
+	KMOVW        R8, K1
+	SHRQ         $0x10, R8
+	KMOVW        R8, K2
 	VXORPS       X0, X0, X0
 	VXORPS       X1, X1, X1
-	MOVQ         accumulate+48(FP), SI
-	TESTQ        SI, SI
+	MOVQ         accumulate+48(FP), R8
+	TESTQ        R8, R8
 	JZ           block
-	MOVQ         DX, SI
-	VMOVUPS.Z    (SI), K1, Z0
-	VMOVUPS.Z    64(SI), K2, Z1
+	MOVQ         SI, R8
+	VMOVUPS.Z    (R8), K1, Z0
+	VMOVUPS.Z    64(R8), K2, Z1
 
 block:
-	PREFETCHT1   33152(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3584(CX)
-	PREFETCHT1   33216(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3648(CX)
 	VPXORD       Z2, Z2, Z2
 	VPXORD       Z3, Z3, Z3
-	PREFETCHT1   32640(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3072(CX)
 	VMOVDQU64    (CX), Z5
 	VPANDD       Z5, Z7, Z4
@@ -151,7 +156,8 @@ block:
 	VPBROADCASTD (AX), Z6
 	VPDPBUSD     Z6, Z4, Z2
 	VPDPBUSD     Z6, Z5, Z3
-	PREFETCHT1   32704(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3136(CX)
 	VMOVDQU64    64(CX), Z5
 	VPANDD       Z5, Z7, Z4
@@ -160,7 +166,8 @@ block:
 	VPBROADCASTD 4(AX), Z6
 	VPDPBUSD     Z6, Z4, Z2
 	VPDPBUSD     Z6, Z5, Z3
-	PREFETCHT1   32768(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3200(CX)
 	VMOVDQU64    128(CX), Z5
 	VPANDD       Z5, Z7, Z4
@@ -169,7 +176,8 @@ block:
 	VPBROADCASTD 8(AX), Z6
 	VPDPBUSD     Z6, Z4, Z2
 	VPDPBUSD     Z6, Z5, Z3
-	PREFETCHT1   32832(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3264(CX)
 	VMOVDQU64    192(CX), Z5
 	VPANDD       Z5, Z7, Z4
@@ -178,7 +186,8 @@ block:
 	VPBROADCASTD 12(AX), Z6
 	VPDPBUSD     Z6, Z4, Z2
 	VPDPBUSD     Z6, Z5, Z3
-	PREFETCHT1   32896(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3328(CX)
 	VMOVDQU64    256(CX), Z5
 	VPANDD       Z5, Z7, Z4
@@ -187,7 +196,8 @@ block:
 	VPBROADCASTD 16(AX), Z6
 	VPDPBUSD     Z6, Z4, Z2
 	VPDPBUSD     Z6, Z5, Z3
-	PREFETCHT1   32960(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3392(CX)
 	VMOVDQU64    320(CX), Z5
 	VPANDD       Z5, Z7, Z4
@@ -196,7 +206,8 @@ block:
 	VPBROADCASTD 20(AX), Z6
 	VPDPBUSD     Z6, Z4, Z2
 	VPDPBUSD     Z6, Z5, Z3
-	PREFETCHT1   33024(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3456(CX)
 	VMOVDQU64    384(CX), Z5
 	VPANDD       Z5, Z7, Z4
@@ -205,7 +216,8 @@ block:
 	VPBROADCASTD 24(AX), Z6
 	VPDPBUSD     Z6, Z4, Z2
 	VPDPBUSD     Z6, Z5, Z3
-	PREFETCHT1   33088(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3520(CX)
 	VMOVDQU64    448(CX), Z5
 	VPANDD       Z5, Z7, Z4
@@ -232,9 +244,9 @@ block:
 	VADDPS      Z4, Z1, Z1
 	ADDQ        $0x0000002c, AX
 	ADDQ        $0x00000280, CX
-	DECQ        BX
+	DECQ        DI
 	JNZ         block
-	MOVQ        DX, AX
+	MOVQ        SI, AX
 	VMOVUPS     Z0, K1, (AX)
 	VMOVUPS     Z1, K2, 64(AX)
 	VZEROUPPER
@@ -392,44 +404,49 @@ block:
 	VZEROUPPER
 	RET
 
-// func zt_gemm_q4_1_2x32_avx512vnni_ahead(dst *float32, stride int64, a *byte, w *byte, blocks int64, mask uint64, accumulate int64, work *byte)
+// func zt_gemm_q4_1_2x32_avx512vnni_ahead(dst *float32, stride int64, a *byte, w *byte, blocks int64, mask uint64, accumulate int64, work *byte, next *byte, step int64)
 // Requires: AVX, AVX512F, AVX512VNNI, MMX+
-TEXT ·zt_gemm_q4_1_2x32_avx512vnni_ahead(SB), NOSPLIT, $0-64
+TEXT ·zt_gemm_q4_1_2x32_avx512vnni_ahead(SB), NOSPLIT, $0-80
 	MOVQ         a+16(FP), AX
 	MOVQ         w+24(FP), CX
-	MOVL         $0x0f0f0f0f, DX
-	VPBROADCASTD DX, Z12
-	MOVQ         dst+0(FP), DX
-	MOVQ         stride+8(FP), BX
-	MOVQ         blocks+32(FP), SI
-	MOVQ         mask+40(FP), DI
-	KMOVW        DI, K1
-	SHRQ         $0x10, DI
-	KMOVW        DI, K2
+	MOVQ         next+64(FP), DX
+	MOVQ         step+72(FP), BX
+	MOVL         $0x0f0f0f0f, SI
+	VPBROADCASTD SI, Z12
+	MOVQ         dst+0(FP), SI
+	MOVQ         stride+8(FP), DI
+	MOVQ         blocks+32(FP), R8
+	MOVQ         mask+40(FP), R9
+	KMOVW        R9, K1
+	SHRQ         $0x10, R9
+	KMOVW        R9, K2
 	VXORPS       X0, X0, X0
 	VXORPS       X1, X1, X1
 	VXORPS       X2, X2, X2
 	VXORPS       X3, X3, X3
-	MOVQ         accumulate+48(FP), DI
-	TESTQ        DI, DI
+	MOVQ         accumulate+48(FP), R9
+	TESTQ        R9, R9
 	JZ           block
-	MOVQ         DX, DI
-	VMOVUPS.Z    (DI), K1, Z0
-	VMOVUPS.Z    64(DI), K2, Z1
-	ADDQ         BX, DI
-	VMOVUPS.Z    (DI), K1, Z2
-	VMOVUPS.Z    64(DI), K2, Z3
+	MOVQ         SI, R9
+	VMOVUPS.Z    (R9), K1, Z0
+	VMOVUPS.Z    64(R9), K2, Z1
+	ADDQ         DI, R9
+	VMOVUPS.Z    (R9), K1, Z2
+	VMOVUPS.Z    64(R9), K2, Z3
 
 block:
-	PREFETCHT1   33152(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3584(CX)
-	PREFETCHT1   33216(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3648(CX)
 	VPXORD       Z4, Z4, Z4
 	VPXORD       Z5, Z5, Z5
 	VPXORD       Z6, Z6, Z6
 	VPXORD       Z7, Z7, Z7
-	PREFETCHT1   32640(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3072(CX)
 	VMOVDQU64    (CX), Z9
 	VPANDD       Z9, Z12, Z8
@@ -441,7 +458,8 @@ block:
 	VPBROADCASTD 32(AX), Z10
 	VPDPBUSD     Z10, Z8, Z6
 	VPDPBUSD     Z10, Z9, Z7
-	PREFETCHT1   32704(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3136(CX)
 	VMOVDQU64    64(CX), Z9
 	VPANDD       Z9, Z12, Z8
@@ -453,7 +471,8 @@ block:
 	VPBROADCASTD 36(AX), Z10
 	VPDPBUSD     Z10, Z8, Z6
 	VPDPBUSD     Z10, Z9, Z7
-	PREFETCHT1   32768(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3200(CX)
 	VMOVDQU64    128(CX), Z9
 	VPANDD       Z9, Z12, Z8
@@ -465,7 +484,8 @@ block:
 	VPBROADCASTD 40(AX), Z10
 	VPDPBUSD     Z10, Z8, Z6
 	VPDPBUSD     Z10, Z9, Z7
-	PREFETCHT1   32832(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3264(CX)
 	VMOVDQU64    192(CX), Z9
 	VPANDD       Z9, Z12, Z8
@@ -477,7 +497,8 @@ block:
 	VPBROADCASTD 44(AX), Z10
 	VPDPBUSD     Z10, Z8, Z6
 	VPDPBUSD     Z10, Z9, Z7
-	PREFETCHT1   32896(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3328(CX)
 	VMOVDQU64    256(CX), Z9
 	VPANDD       Z9, Z12, Z8
@@ -489,7 +510,8 @@ block:
 	VPBROADCASTD 48(AX), Z10
 	VPDPBUSD     Z10, Z8, Z6
 	VPDPBUSD     Z10, Z9, Z7
-	PREFETCHT1   32960(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3392(CX)
 	VMOVDQU64    320(CX), Z9
 	VPANDD       Z9, Z12, Z8
@@ -501,7 +523,8 @@ block:
 	VPBROADCASTD 52(AX), Z10
 	VPDPBUSD     Z10, Z8, Z6
 	VPDPBUSD     Z10, Z9, Z7
-	PREFETCHT1   33024(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3456(CX)
 	VMOVDQU64    384(CX), Z9
 	VPANDD       Z9, Z12, Z8
@@ -513,7 +536,8 @@ block:
 	VPBROADCASTD 56(AX), Z10
 	VPDPBUSD     Z10, Z8, Z6
 	VPDPBUSD     Z10, Z9, Z7
-	PREFETCHT1   33088(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3520(CX)
 	VMOVDQU64    448(CX), Z9
 	VPANDD       Z9, Z12, Z8
@@ -553,12 +577,12 @@ block:
 	VADDPS      Z11, Z3, Z3
 	ADDQ        $0x00000058, AX
 	ADDQ        $0x00000280, CX
-	DECQ        SI
+	DECQ        R8
 	JNZ         block
-	MOVQ        DX, AX
+	MOVQ        SI, AX
 	VMOVUPS     Z0, K1, (AX)
 	VMOVUPS     Z1, K2, 64(AX)
-	ADDQ        BX, AX
+	ADDQ        DI, AX
 	VMOVUPS     Z2, K1, (AX)
 	VMOVUPS     Z3, K2, 64(AX)
 	VZEROUPPER
@@ -760,43 +784,47 @@ block:
 	VZEROUPPER
 	RET
 
-// func zt_gemm_q4_1_3x32_avx512vnni_ahead(dst *float32, stride int64, a *byte, w *byte, blocks int64, mask uint64, accumulate int64, work *byte)
+// func zt_gemm_q4_1_3x32_avx512vnni_ahead(dst *float32, stride int64, a *byte, w *byte, blocks int64, mask uint64, accumulate int64, work *byte, next *byte, step int64)
 // Requires: AVX, AVX512F, AVX512VNNI, MMX+
-TEXT ·zt_gemm_q4_1_3x32_avx512vnni_ahead(SB), NOSPLIT, $0-64
+TEXT ·zt_gemm_q4_1_3x32_avx512vnni_ahead(SB), NOSPLIT, $0-80
 	MOVQ         a+16(FP), AX
 	MOVQ         w+24(FP), CX
-	MOVL         $0x0f0f0f0f, DX
-	VPBROADCASTD DX, Z16
-	MOVQ         dst+0(FP), DX
-	MOVQ         stride+8(FP), BX
-	MOVQ         blocks+32(FP), SI
-	MOVQ         mask+40(FP), DI
-	KMOVW        DI, K1
-	SHRQ         $0x10, DI
-	KMOVW        DI, K2
+	MOVQ         next+64(FP), DX
+	MOVQ         step+72(FP), BX
+	MOVL         $0x0f0f0f0f, SI
+	VPBROADCASTD SI, Z16
+	MOVQ         dst+0(FP), SI
+	MOVQ         stride+8(FP), DI
+	MOVQ         blocks+32(FP), R8
+	MOVQ         mask+40(FP), R9
+	KMOVW        R9, K1
+	SHRQ         $0x10, R9
+	KMOVW        R9, K2
 	VXORPS       X0, X0, X0
 	VXORPS       X1, X1, X1
 	VXORPS       X2, X2, X2
 	VXORPS       X3, X3, X3
 	VXORPS       X4, X4, X4
 	VXORPS       X5, X5, X5
-	MOVQ         accumulate+48(FP), DI
-	TESTQ        DI, DI
+	MOVQ         accumulate+48(FP), R9
+	TESTQ        R9, R9
 	JZ           block
-	MOVQ         DX, DI
-	VMOVUPS.Z    (DI), K1, Z0
-	VMOVUPS.Z    64(DI), K2, Z1
-	ADDQ         BX, DI
-	VMOVUPS.Z    (DI), K1, Z2
-	VMOVUPS.Z    64(DI), K2, Z3
-	ADDQ         BX, DI
-	VMOVUPS.Z    (DI), K1, Z4
-	VMOVUPS.Z    64(DI), K2, Z5
+	MOVQ         SI, R9
+	VMOVUPS.Z    (R9), K1, Z0
+	VMOVUPS.Z    64(R9), K2, Z1
+	ADDQ         DI, R9
+	VMOVUPS.Z    (R9), K1, Z2
+	VMOVUPS.Z    64(R9), K2, Z3
+	ADDQ         DI, R9
+	VMOVUPS.Z    (R9), K1, Z4
+	VMOVUPS.Z    64(R9), K2, Z5
 
 block:
-	PREFETCHT1   33152(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3584(CX)
-	PREFETCHT1   33216(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3648(CX)
 	VPXORD       Z6, Z6, Z6
 	VPXORD       Z7, Z7, Z7
@@ -804,7 +832,8 @@ block:
 	VPXORD       Z9, Z9, Z9
 	VPXORD       Z10, Z10, Z10
 	VPXORD       Z11, Z11, Z11
-	PREFETCHT1   32640(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3072(CX)
 	VMOVDQU64    (CX), Z13
 	VPANDD       Z13, Z16, Z12
@@ -819,7 +848,8 @@ block:
 	VPBROADCASTD 64(AX), Z14
 	VPDPBUSD     Z14, Z12, Z10
 	VPDPBUSD     Z14, Z13, Z11
-	PREFETCHT1   32704(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3136(CX)
 	VMOVDQU64    64(CX), Z13
 	VPANDD       Z13, Z16, Z12
@@ -834,7 +864,8 @@ block:
 	VPBROADCASTD 68(AX), Z14
 	VPDPBUSD     Z14, Z12, Z10
 	VPDPBUSD     Z14, Z13, Z11
-	PREFETCHT1   32768(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3200(CX)
 	VMOVDQU64    128(CX), Z13
 	VPANDD       Z13, Z16, Z12
@@ -849,7 +880,8 @@ block:
 	VPBROADCASTD 72(AX), Z14
 	VPDPBUSD     Z14, Z12, Z10
 	VPDPBUSD     Z14, Z13, Z11
-	PREFETCHT1   32832(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3264(CX)
 	VMOVDQU64    192(CX), Z13
 	VPANDD       Z13, Z16, Z12
@@ -864,7 +896,8 @@ block:
 	VPBROADCASTD 76(AX), Z14
 	VPDPBUSD     Z14, Z12, Z10
 	VPDPBUSD     Z14, Z13, Z11
-	PREFETCHT1   32896(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3328(CX)
 	VMOVDQU64    256(CX), Z13
 	VPANDD       Z13, Z16, Z12
@@ -879,7 +912,8 @@ block:
 	VPBROADCASTD 80(AX), Z14
 	VPDPBUSD     Z14, Z12, Z10
 	VPDPBUSD     Z14, Z13, Z11
-	PREFETCHT1   32960(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3392(CX)
 	VMOVDQU64    320(CX), Z13
 	VPANDD       Z13, Z16, Z12
@@ -894,7 +928,8 @@ block:
 	VPBROADCASTD 84(AX), Z14
 	VPDPBUSD     Z14, Z12, Z10
 	VPDPBUSD     Z14, Z13, Z11
-	PREFETCHT1   33024(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3456(CX)
 	VMOVDQU64    384(CX), Z13
 	VPANDD       Z13, Z16, Z12
@@ -909,7 +944,8 @@ block:
 	VPBROADCASTD 88(AX), Z14
 	VPDPBUSD     Z14, Z12, Z10
 	VPDPBUSD     Z14, Z13, Z11
-	PREFETCHT1   33088(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3520(CX)
 	VMOVDQU64    448(CX), Z13
 	VPANDD       Z13, Z16, Z12
@@ -962,15 +998,15 @@ block:
 	VADDPS      Z15, Z5, Z5
 	ADDQ        $0x00000084, AX
 	ADDQ        $0x00000280, CX
-	DECQ        SI
+	DECQ        R8
 	JNZ         block
-	MOVQ        DX, AX
+	MOVQ        SI, AX
 	VMOVUPS     Z0, K1, (AX)
 	VMOVUPS     Z1, K2, 64(AX)
-	ADDQ        BX, AX
+	ADDQ        DI, AX
 	VMOVUPS     Z2, K1, (AX)
 	VMOVUPS     Z3, K2, 64(AX)
-	ADDQ        BX, AX
+	ADDQ        DI, AX
 	VMOVUPS     Z4, K1, (AX)
 	VMOVUPS     Z5, K2, 64(AX)
 	VZEROUPPER
@@ -1216,20 +1252,22 @@ block:
 	VZEROUPPER
 	RET
 
-// func zt_gemm_q4_1_4x32_avx512vnni_ahead(dst *float32, stride int64, a *byte, w *byte, blocks int64, mask uint64, accumulate int64, work *byte)
+// func zt_gemm_q4_1_4x32_avx512vnni_ahead(dst *float32, stride int64, a *byte, w *byte, blocks int64, mask uint64, accumulate int64, work *byte, next *byte, step int64)
 // Requires: AVX, AVX512F, AVX512VNNI, MMX+
-TEXT ·zt_gemm_q4_1_4x32_avx512vnni_ahead(SB), NOSPLIT, $0-64
+TEXT ·zt_gemm_q4_1_4x32_avx512vnni_ahead(SB), NOSPLIT, $0-80
 	MOVQ         a+16(FP), AX
 	MOVQ         w+24(FP), CX
-	MOVL         $0x0f0f0f0f, DX
-	VPBROADCASTD DX, Z20
-	MOVQ         dst+0(FP), DX
-	MOVQ         stride+8(FP), BX
-	MOVQ         blocks+32(FP), SI
-	MOVQ         mask+40(FP), DI
-	KMOVW        DI, K1
-	SHRQ         $0x10, DI
-	KMOVW        DI, K2
+	MOVQ         next+64(FP), DX
+	MOVQ         step+72(FP), BX
+	MOVL         $0x0f0f0f0f, SI
+	VPBROADCASTD SI, Z20
+	MOVQ         dst+0(FP), SI
+	MOVQ         stride+8(FP), DI
+	MOVQ         blocks+32(FP), R8
+	MOVQ         mask+40(FP), R9
+	KMOVW        R9, K1
+	SHRQ         $0x10, R9
+	KMOVW        R9, K2
 	VXORPS       X0, X0, X0
 	VXORPS       X1, X1, X1
 	VXORPS       X2, X2, X2
@@ -1238,26 +1276,28 @@ TEXT ·zt_gemm_q4_1_4x32_avx512vnni_ahead(SB), NOSPLIT, $0-64
 	VXORPS       X5, X5, X5
 	VXORPS       X6, X6, X6
 	VXORPS       X7, X7, X7
-	MOVQ         accumulate+48(FP), DI
-	TESTQ        DI, DI
+	MOVQ         accumulate+48(FP), R9
+	TESTQ        R9, R9
 	JZ           block
-	MOVQ         DX, DI
-	VMOVUPS.Z    (DI), K1, Z0
-	VMOVUPS.Z    64(DI), K2, Z1
-	ADDQ         BX, DI
-	VMOVUPS.Z    (DI), K1, Z2
-	VMOVUPS.Z    64(DI), K2, Z3
-	ADDQ         BX, DI
-	VMOVUPS.Z    (DI), K1, Z4
-	VMOVUPS.Z    64(DI), K2, Z5
-	ADDQ         BX, DI
-	VMOVUPS.Z    (DI), K1, Z6
-	VMOVUPS.Z    64(DI), K2, Z7
+	MOVQ         SI, R9
+	VMOVUPS.Z    (R9), K1, Z0
+	VMOVUPS.Z    64(R9), K2, Z1
+	ADDQ         DI, R9
+	VMOVUPS.Z    (R9), K1, Z2
+	VMOVUPS.Z    64(R9), K2, Z3
+	ADDQ         DI, R9
+	VMOVUPS.Z    (R9), K1, Z4
+	VMOVUPS.Z    64(R9), K2, Z5
+	ADDQ         DI, R9
+	VMOVUPS.Z    (R9), K1, Z6
+	VMOVUPS.Z    64(R9), K2, Z7
 
 block:
-	PREFETCHT1   33152(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3584(CX)
-	PREFETCHT1   33216(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3648(CX)
 	VPXORD       Z8, Z8, Z8
 	VPXORD       Z9, Z9, Z9
@@ -1267,7 +1307,8 @@ block:
 	VPXORD       Z13, Z13, Z13
 	VPXORD       Z14, Z14, Z14
 	VPXORD       Z15, Z15, Z15
-	PREFETCHT1   32640(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3072(CX)
 	VMOVDQU64    (CX), Z17
 	VPANDD       Z17, Z20, Z16
@@ -1285,7 +1326,8 @@ block:
 	VPBROADCASTD 96(AX), Z18
 	VPDPBUSD     Z18, Z16, Z14
 	VPDPBUSD     Z18, Z17, Z15
-	PREFETCHT1   32704(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3136(CX)
 	VMOVDQU64    64(CX), Z17
 	VPANDD       Z17, Z20, Z16
@@ -1303,7 +1345,8 @@ block:
 	VPBROADCASTD 100(AX), Z18
 	VPDPBUSD     Z18, Z16, Z14
 	VPDPBUSD     Z18, Z17, Z15
-	PREFETCHT1   32768(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3200(CX)
 	VMOVDQU64    128(CX), Z17
 	VPANDD       Z17, Z20, Z16
@@ -1321,7 +1364,8 @@ block:
 	VPBROADCASTD 104(AX), Z18
 	VPDPBUSD     Z18, Z16, Z14
 	VPDPBUSD     Z18, Z17, Z15
-	PREFETCHT1   32832(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3264(CX)
 	VMOVDQU64    192(CX), Z17
 	VPANDD       Z17, Z20, Z16
@@ -1339,7 +1383,8 @@ block:
 	VPBROADCASTD 108(AX), Z18
 	VPDPBUSD     Z18, Z16, Z14
 	VPDPBUSD     Z18, Z17, Z15
-	PREFETCHT1   32896(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3328(CX)
 	VMOVDQU64    256(CX), Z17
 	VPANDD       Z17, Z20, Z16
@@ -1357,7 +1402,8 @@ block:
 	VPBROADCASTD 112(AX), Z18
 	VPDPBUSD     Z18, Z16, Z14
 	VPDPBUSD     Z18, Z17, Z15
-	PREFETCHT1   32960(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3392(CX)
 	VMOVDQU64    320(CX), Z17
 	VPANDD       Z17, Z20, Z16
@@ -1375,7 +1421,8 @@ block:
 	VPBROADCASTD 116(AX), Z18
 	VPDPBUSD     Z18, Z16, Z14
 	VPDPBUSD     Z18, Z17, Z15
-	PREFETCHT1   33024(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3456(CX)
 	VMOVDQU64    384(CX), Z17
 	VPANDD       Z17, Z20, Z16
@@ -1393,7 +1440,8 @@ block:
 	VPBROADCASTD 120(AX), Z18
 	VPDPBUSD     Z18, Z16, Z14
 	VPDPBUSD     Z18, Z17, Z15
-	PREFETCHT1   33088(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3520(CX)
 	VMOVDQU64    448(CX), Z17
 	VPANDD       Z17, Z20, Z16
@@ -1459,18 +1507,18 @@ block:
 	VADDPS      Z19, Z7, Z7
 	ADDQ        $0x000000b0, AX
 	ADDQ        $0x00000280, CX
-	DECQ        SI
+	DECQ        R8
 	JNZ         block
-	MOVQ        DX, AX
+	MOVQ        SI, AX
 	VMOVUPS     Z0, K1, (AX)
 	VMOVUPS     Z1, K2, 64(AX)
-	ADDQ        BX, AX
+	ADDQ        DI, AX
 	VMOVUPS     Z2, K1, (AX)
 	VMOVUPS     Z3, K2, 64(AX)
-	ADDQ        BX, AX
+	ADDQ        DI, AX
 	VMOVUPS     Z4, K1, (AX)
 	VMOVUPS     Z5, K2, 64(AX)
-	ADDQ        BX, AX
+	ADDQ        DI, AX
 	VMOVUPS     Z6, K1, (AX)
 	VMOVUPS     Z7, K2, 64(AX)
 	VZEROUPPER
@@ -1760,20 +1808,22 @@ block:
 	VZEROUPPER
 	RET
 
-// func zt_gemm_q4_1_5x32_avx512vnni_ahead(dst *float32, stride int64, a *byte, w *byte, blocks int64, mask uint64, accumulate int64, work *byte)
+// func zt_gemm_q4_1_5x32_avx512vnni_ahead(dst *float32, stride int64, a *byte, w *byte, blocks int64, mask uint64, accumulate int64, work *byte, next *byte, step int64)
 // Requires: AVX, AVX512F, AVX512VNNI, MMX+
-TEXT ·zt_gemm_q4_1_5x32_avx512vnni_ahead(SB), NOSPLIT, $0-64
+TEXT ·zt_gemm_q4_1_5x32_avx512vnni_ahead(SB), NOSPLIT, $0-80
 	MOVQ         a+16(FP), AX
 	MOVQ         w+24(FP), CX
-	MOVL         $0x0f0f0f0f, DX
-	VPBROADCASTD DX, Z24
-	MOVQ         dst+0(FP), DX
-	MOVQ         stride+8(FP), BX
-	MOVQ         blocks+32(FP), SI
-	MOVQ         mask+40(FP), DI
-	KMOVW        DI, K1
-	SHRQ         $0x10, DI
-	KMOVW        DI, K2
+	MOVQ         next+64(FP), DX
+	MOVQ         step+72(FP), BX
+	MOVL         $0x0f0f0f0f, SI
+	VPBROADCASTD SI, Z24
+	MOVQ         dst+0(FP), SI
+	MOVQ         stride+8(FP), DI
+	MOVQ         blocks+32(FP), R8
+	MOVQ         mask+40(FP), R9
+	KMOVW        R9, K1
+	SHRQ         $0x10, R9
+	KMOVW        R9, K2
 	VXORPS       X0, X0, X0
 	VXORPS       X1, X1, X1
 	VXORPS       X2, X2, X2
@@ -1784,29 +1834,31 @@ TEXT ·zt_gemm_q4_1_5x32_avx512vnni_ahead(SB), NOSPLIT, $0-64
 	VXORPS       X7, X7, X7
 	VXORPS       X8, X8, X8
 	VXORPS       X9, X9, X9
-	MOVQ         accumulate+48(FP), DI
-	TESTQ        DI, DI
+	MOVQ         accumulate+48(FP), R9
+	TESTQ        R9, R9
 	JZ           block
-	MOVQ         DX, DI
-	VMOVUPS.Z    (DI), K1, Z0
-	VMOVUPS.Z    64(DI), K2, Z1
-	ADDQ         BX, DI
-	VMOVUPS.Z    (DI), K1, Z2
-	VMOVUPS.Z    64(DI), K2, Z3
-	ADDQ         BX, DI
-	VMOVUPS.Z    (DI), K1, Z4
-	VMOVUPS.Z    64(DI), K2, Z5
-	ADDQ         BX, DI
-	VMOVUPS.Z    (DI), K1, Z6
-	VMOVUPS.Z    64(DI), K2, Z7
-	ADDQ         BX, DI
-	VMOVUPS.Z    (DI), K1, Z8
-	VMOVUPS.Z    64(DI), K2, Z9
+	MOVQ         SI, R9
+	VMOVUPS.Z    (R9), K1, Z0
+	VMOVUPS.Z    64(R9), K2, Z1
+	ADDQ         DI, R9
+	VMOVUPS.Z    (R9), K1, Z2
+	VMOVUPS.Z    64(R9), K2, Z3
+	ADDQ         DI, R9
+	VMOVUPS.Z    (R9), K1, Z4
+	VMOVUPS.Z    64(R9), K2, Z5
+	ADDQ         DI, R9
+	VMOVUPS.Z    (R9), K1, Z6
+	VMOVUPS.Z    64(R9), K2, Z7
+	ADDQ         DI, R9
+	VMOVUPS.Z    (R9), K1, Z8
+	VMOVUPS.Z    64(R9), K2, Z9
 
 block:
-	PREFETCHT1   33152(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3584(CX)
-	PREFETCHT1   33216(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3648(CX)
 	VPXORD       Z10, Z10, Z10
 	VPXORD       Z11, Z11, Z11
@@ -1818,7 +1870,8 @@ block:
 	VPXORD       Z17, Z17, Z17
 	VPXORD       Z18, Z18, Z18
 	VPXORD       Z19, Z19, Z19
-	PREFETCHT1   32640(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3072(CX)
 	VMOVDQU64    (CX), Z21
 	VPANDD       Z21, Z24, Z20
@@ -1839,7 +1892,8 @@ block:
 	VPBROADCASTD 128(AX), Z22
 	VPDPBUSD     Z22, Z20, Z18
 	VPDPBUSD     Z22, Z21, Z19
-	PREFETCHT1   32704(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3136(CX)
 	VMOVDQU64    64(CX), Z21
 	VPANDD       Z21, Z24, Z20
@@ -1860,7 +1914,8 @@ block:
 	VPBROADCASTD 132(AX), Z22
 	VPDPBUSD     Z22, Z20, Z18
 	VPDPBUSD     Z22, Z21, Z19
-	PREFETCHT1   32768(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3200(CX)
 	VMOVDQU64    128(CX), Z21
 	VPANDD       Z21, Z24, Z20
@@ -1881,7 +1936,8 @@ block:
 	VPBROADCASTD 136(AX), Z22
 	VPDPBUSD     Z22, Z20, Z18
 	VPDPBUSD     Z22, Z21, Z19
-	PREFETCHT1   32832(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3264(CX)
 	VMOVDQU64    192(CX), Z21
 	VPANDD       Z21, Z24, Z20
@@ -1902,7 +1958,8 @@ block:
 	VPBROADCASTD 140(AX), Z22
 	VPDPBUSD     Z22, Z20, Z18
 	VPDPBUSD     Z22, Z21, Z19
-	PREFETCHT1   32896(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3328(CX)
 	VMOVDQU64    256(CX), Z21
 	VPANDD       Z21, Z24, Z20
@@ -1923,7 +1980,8 @@ block:
 	VPBROADCASTD 144(AX), Z22
 	VPDPBUSD     Z22, Z20, Z18
 	VPDPBUSD     Z22, Z21, Z19
-	PREFETCHT1   32960(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3392(CX)
 	VMOVDQU64    320(CX), Z21
 	VPANDD       Z21, Z24, Z20
@@ -1944,7 +2002,8 @@ block:
 	VPBROADCASTD 148(AX), Z22
 	VPDPBUSD     Z22, Z20, Z18
 	VPDPBUSD     Z22, Z21, Z19
-	PREFETCHT1   33024(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3456(CX)
 	VMOVDQU64    384(CX), Z21
 	VPANDD       Z21, Z24, Z20
@@ -1965,7 +2024,8 @@ block:
 	VPBROADCASTD 152(AX), Z22
 	VPDPBUSD     Z22, Z20, Z18
 	VPDPBUSD     Z22, Z21, Z19
-	PREFETCHT1   33088(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3520(CX)
 	VMOVDQU64    448(CX), Z21
 	VPANDD       Z21, Z24, Z20
@@ -2044,21 +2104,21 @@ block:
 	VADDPS      Z23, Z9, Z9
 	ADDQ        $0x000000dc, AX
 	ADDQ        $0x00000280, CX
-	DECQ        SI
+	DECQ        R8
 	JNZ         block
-	MOVQ        DX, AX
+	MOVQ        SI, AX
 	VMOVUPS     Z0, K1, (AX)
 	VMOVUPS     Z1, K2, 64(AX)
-	ADDQ        BX, AX
+	ADDQ        DI, AX
 	VMOVUPS     Z2, K1, (AX)
 	VMOVUPS     Z3, K2, 64(AX)
-	ADDQ        BX, AX
+	ADDQ        DI, AX
 	VMOVUPS     Z4, K1, (AX)
 	VMOVUPS     Z5, K2, 64(AX)
-	ADDQ        BX, AX
+	ADDQ        DI, AX
 	VMOVUPS     Z6, K1, (AX)
 	VMOVUPS     Z7, K2, 64(AX)
-	ADDQ        BX, AX
+	ADDQ        DI, AX
 	VMOVUPS     Z8, K1, (AX)
 	VMOVUPS     Z9, K2, 64(AX)
 	VZEROUPPER
@@ -2392,20 +2452,22 @@ block:
 	VZEROUPPER
 	RET
 
-// func zt_gemm_q4_1_6x32_avx512vnni_ahead(dst *float32, stride int64, a *byte, w *byte, blocks int64, mask uint64, accumulate int64, work *byte)
+// func zt_gemm_q4_1_6x32_avx512vnni_ahead(dst *float32, stride int64, a *byte, w *byte, blocks int64, mask uint64, accumulate int64, work *byte, next *byte, step int64)
 // Requires: AVX, AVX512F, AVX512VNNI, MMX+
-TEXT ·zt_gemm_q4_1_6x32_avx512vnni_ahead(SB), NOSPLIT, $0-64
+TEXT ·zt_gemm_q4_1_6x32_avx512vnni_ahead(SB), NOSPLIT, $0-80
 	MOVQ         a+16(FP), AX
 	MOVQ         w+24(FP), CX
-	MOVL         $0x0f0f0f0f, DX
-	VPBROADCASTD DX, Z28
-	MOVQ         dst+0(FP), DX
-	MOVQ         stride+8(FP), BX
-	MOVQ         blocks+32(FP), SI
-	MOVQ         mask+40(FP), DI
-	KMOVW        DI, K1
-	SHRQ         $0x10, DI
-	KMOVW        DI, K2
+	MOVQ         next+64(FP), DX
+	MOVQ         step+72(FP), BX
+	MOVL         $0x0f0f0f0f, SI
+	VPBROADCASTD SI, Z28
+	MOVQ         dst+0(FP), SI
+	MOVQ         stride+8(FP), DI
+	MOVQ         blocks+32(FP), R8
+	MOVQ         mask+40(FP), R9
+	KMOVW        R9, K1
+	SHRQ         $0x10, R9
+	KMOVW        R9, K2
 	VXORPS       X0, X0, X0
 	VXORPS       X1, X1, X1
 	VXORPS       X2, X2, X2
@@ -2418,32 +2480,34 @@ TEXT ·zt_gemm_q4_1_6x32_avx512vnni_ahead(SB), NOSPLIT, $0-64
 	VXORPS       X9, X9, X9
 	VXORPS       X10, X10, X10
 	VXORPS       X11, X11, X11
-	MOVQ         accumulate+48(FP), DI
-	TESTQ        DI, DI
+	MOVQ         accumulate+48(FP), R9
+	TESTQ        R9, R9
 	JZ           block
-	MOVQ         DX, DI
-	VMOVUPS.Z    (DI), K1, Z0
-	VMOVUPS.Z    64(DI), K2, Z1
-	ADDQ         BX, DI
-	VMOVUPS.Z    (DI), K1, Z2
-	VMOVUPS.Z    64(DI), K2, Z3
-	ADDQ         BX, DI
-	VMOVUPS.Z    (DI), K1, Z4
-	VMOVUPS.Z    64(DI), K2, Z5
-	ADDQ         BX, DI
-	VMOVUPS.Z    (DI), K1, Z6
-	VMOVUPS.Z    64(DI), K2, Z7
-	ADDQ         BX, DI
-	VMOVUPS.Z    (DI), K1, Z8
-	VMOVUPS.Z    64(DI), K2, Z9
-	ADDQ         BX, DI
-	VMOVUPS.Z    (DI), K1, Z10
-	VMOVUPS.Z    64(DI), K2, Z11
+	MOVQ         SI, R9
+	VMOVUPS.Z    (R9), K1, Z0
+	VMOVUPS.Z    64(R9), K2, Z1
+	ADDQ         DI, R9
+	VMOVUPS.Z    (R9), K1, Z2
+	VMOVUPS.Z    64(R9), K2, Z3
+	ADDQ         DI, R9
+	VMOVUPS.Z    (R9), K1, Z4
+	VMOVUPS.Z    64(R9), K2, Z5
+	ADDQ         DI, R9
+	VMOVUPS.Z    (R9), K1, Z6
+	VMOVUPS.Z    64(R9), K2, Z7
+	ADDQ         DI, R9
+	VMOVUPS.Z    (R9), K1, Z8
+	VMOVUPS.Z    64(R9), K2, Z9
+	ADDQ         DI, R9
+	VMOVUPS.Z    (R9), K1, Z10
+	VMOVUPS.Z    64(R9), K2, Z11
 
 block:
-	PREFETCHT1   33152(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3584(CX)
-	PREFETCHT1   33216(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3648(CX)
 	VPXORD       Z12, Z12, Z12
 	VPXORD       Z13, Z13, Z13
@@ -2457,7 +2521,8 @@ block:
 	VPXORD       Z21, Z21, Z21
 	VPXORD       Z22, Z22, Z22
 	VPXORD       Z23, Z23, Z23
-	PREFETCHT1   32640(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3072(CX)
 	VMOVDQU64    (CX), Z25
 	VPANDD       Z25, Z28, Z24
@@ -2481,7 +2546,8 @@ block:
 	VPBROADCASTD 160(AX), Z26
 	VPDPBUSD     Z26, Z24, Z22
 	VPDPBUSD     Z26, Z25, Z23
-	PREFETCHT1   32704(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3136(CX)
 	VMOVDQU64    64(CX), Z25
 	VPANDD       Z25, Z28, Z24
@@ -2505,7 +2571,8 @@ block:
 	VPBROADCASTD 164(AX), Z26
 	VPDPBUSD     Z26, Z24, Z22
 	VPDPBUSD     Z26, Z25, Z23
-	PREFETCHT1   32768(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3200(CX)
 	VMOVDQU64    128(CX), Z25
 	VPANDD       Z25, Z28, Z24
@@ -2529,7 +2596,8 @@ block:
 	VPBROADCASTD 168(AX), Z26
 	VPDPBUSD     Z26, Z24, Z22
 	VPDPBUSD     Z26, Z25, Z23
-	PREFETCHT1   32832(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3264(CX)
 	VMOVDQU64    192(CX), Z25
 	VPANDD       Z25, Z28, Z24
@@ -2553,7 +2621,8 @@ block:
 	VPBROADCASTD 172(AX), Z26
 	VPDPBUSD     Z26, Z24, Z22
 	VPDPBUSD     Z26, Z25, Z23
-	PREFETCHT1   32896(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3328(CX)
 	VMOVDQU64    256(CX), Z25
 	VPANDD       Z25, Z28, Z24
@@ -2577,7 +2646,8 @@ block:
 	VPBROADCASTD 176(AX), Z26
 	VPDPBUSD     Z26, Z24, Z22
 	VPDPBUSD     Z26, Z25, Z23
-	PREFETCHT1   32960(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3392(CX)
 	VMOVDQU64    320(CX), Z25
 	VPANDD       Z25, Z28, Z24
@@ -2601,7 +2671,8 @@ block:
 	VPBROADCASTD 180(AX), Z26
 	VPDPBUSD     Z26, Z24, Z22
 	VPDPBUSD     Z26, Z25, Z23
-	PREFETCHT1   33024(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3456(CX)
 	VMOVDQU64    384(CX), Z25
 	VPANDD       Z25, Z28, Z24
@@ -2625,7 +2696,8 @@ block:
 	VPBROADCASTD 184(AX), Z26
 	VPDPBUSD     Z26, Z24, Z22
 	VPDPBUSD     Z26, Z25, Z23
-	PREFETCHT1   33088(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3520(CX)
 	VMOVDQU64    448(CX), Z25
 	VPANDD       Z25, Z28, Z24
@@ -2717,24 +2789,24 @@ block:
 	VADDPS      Z27, Z11, Z11
 	ADDQ        $0x00000108, AX
 	ADDQ        $0x00000280, CX
-	DECQ        SI
+	DECQ        R8
 	JNZ         block
-	MOVQ        DX, AX
+	MOVQ        SI, AX
 	VMOVUPS     Z0, K1, (AX)
 	VMOVUPS     Z1, K2, 64(AX)
-	ADDQ        BX, AX
+	ADDQ        DI, AX
 	VMOVUPS     Z2, K1, (AX)
 	VMOVUPS     Z3, K2, 64(AX)
-	ADDQ        BX, AX
+	ADDQ        DI, AX
 	VMOVUPS     Z4, K1, (AX)
 	VMOVUPS     Z5, K2, 64(AX)
-	ADDQ        BX, AX
+	ADDQ        DI, AX
 	VMOVUPS     Z6, K1, (AX)
 	VMOVUPS     Z7, K2, 64(AX)
-	ADDQ        BX, AX
+	ADDQ        DI, AX
 	VMOVUPS     Z8, K1, (AX)
 	VMOVUPS     Z9, K2, 64(AX)
-	ADDQ        BX, AX
+	ADDQ        DI, AX
 	VMOVUPS     Z10, K1, (AX)
 	VMOVUPS     Z11, K2, 64(AX)
 	VZEROUPPER

@@ -127,53 +127,61 @@ block:
 	VZEROUPPER
 	RET
 
-// func zt_gemm_q5_0_1x32_avx512vnni_ahead(dst *float32, stride int64, a *byte, w *byte, blocks int64, mask uint64, accumulate int64, work *byte)
+// func zt_gemm_q5_0_1x32_avx512vnni_ahead(dst *float32, stride int64, a *byte, w *byte, blocks int64, mask uint64, accumulate int64, work *byte, next *byte, step int64)
 // Requires: AVX, AVX512F, AVX512VNNI, MMX+
-TEXT ·zt_gemm_q5_0_1x32_avx512vnni_ahead(SB), NOSPLIT, $0-64
+TEXT ·zt_gemm_q5_0_1x32_avx512vnni_ahead(SB), NOSPLIT, $0-80
 	MOVQ         a+16(FP), AX
 	MOVQ         w+24(FP), CX
-	MOVL         $0x1f1f1f1f, DX
-	VPBROADCASTD DX, Z7
-	MOVL         $0x07070707, DX
-	VPBROADCASTD DX, Z8
-	MOVL         $0x0f0f0f0f, DX
-	VPBROADCASTD DX, Z9
-	MOVQ         dst+0(FP), DX
-	MOVQ         stride+8(FP), BX
-	MOVQ         blocks+32(FP), BX
-	MOVQ         mask+40(FP), SI
-	KMOVW        SI, K1
-	SHRQ         $0x10, SI
-	KMOVW        SI, K2
+	MOVQ         next+64(FP), DX
+	MOVQ         step+72(FP), BX
+	MOVL         $0x1f1f1f1f, SI
+	VPBROADCASTD SI, Z7
+	MOVL         $0x07070707, SI
+	VPBROADCASTD SI, Z8
+	MOVL         $0x0f0f0f0f, SI
+	VPBROADCASTD SI, Z9
+	MOVQ         dst+0(FP), SI
+	MOVQ         stride+8(FP), DI
+	MOVQ         blocks+32(FP), DI
+	MOVQ         mask+40(FP), R8
+	KMOVW        R8, K1
+	SHRQ         $0x10, R8
+	KMOVW        R8, K2
 	VXORPS       X0, X0, X0
 	VXORPS       X1, X1, X1
-	MOVQ         accumulate+48(FP), SI
-	TESTQ        SI, SI
+	MOVQ         accumulate+48(FP), R8
+	TESTQ        R8, R8
 	JZ           block
-	MOVQ         DX, SI
-	VMOVUPS.Z    (SI), K1, Z0
-	VMOVUPS.Z    64(SI), K2, Z1
+	MOVQ         SI, R8
+	VMOVUPS.Z    (R8), K1, Z0
+	VMOVUPS.Z    64(R8), K2, Z1
 
 block:
-	PREFETCHT1 33024(CX)
+	PREFETCHT1 (DX)
+	ADDQ       BX, DX
 	PREFETCHT0 3712(CX)
 
 	// Start each sum at -offset*sum(a)
 	VPSRAD.BCST  $0x03, 36(AX), Z2
 	VMOVDQA64    Z2, Z3
-	PREFETCHT1   32384(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3072(CX)
 	VMOVDQU64    (CX), Z10
-	PREFETCHT1   32448(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3136(CX)
 	VMOVDQU64    64(CX), Z11
-	PREFETCHT1   32512(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3200(CX)
 	VMOVDQU64    128(CX), Z12
-	PREFETCHT1   32576(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3264(CX)
 	VMOVDQU64    192(CX), Z13
-	PREFETCHT1   32640(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3328(CX)
 	VMOVDQU64    256(CX), Z14
 	VPANDD       Z10, Z7, Z4
@@ -207,19 +215,24 @@ block:
 	VPBROADCASTD 12(AX), Z6
 	VPDPBUSD     Z6, Z4, Z2
 	VPDPBUSD     Z6, Z5, Z3
-	PREFETCHT1   32704(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3392(CX)
 	VMOVDQU64    320(CX), Z10
-	PREFETCHT1   32768(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3456(CX)
 	VMOVDQU64    384(CX), Z11
-	PREFETCHT1   32832(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3520(CX)
 	VMOVDQU64    448(CX), Z12
-	PREFETCHT1   32896(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3584(CX)
 	VMOVDQU64    512(CX), Z13
-	PREFETCHT1   32960(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3648(CX)
 	VMOVDQU64    576(CX), Z14
 	VPANDD       Z10, Z7, Z4
@@ -265,9 +278,9 @@ block:
 	VFMADD231PS Z6, Z3, Z1
 	ADDQ        $0x0000002c, AX
 	ADDQ        $0x000002c0, CX
-	DECQ        BX
+	DECQ        DI
 	JNZ         block
-	MOVQ        DX, AX
+	MOVQ        SI, AX
 	VMOVUPS     Z0, K1, (AX)
 	VMOVUPS     Z1, K2, 64(AX)
 	VZEROUPPER
@@ -436,40 +449,43 @@ block:
 	VZEROUPPER
 	RET
 
-// func zt_gemm_q5_0_2x32_avx512vnni_ahead(dst *float32, stride int64, a *byte, w *byte, blocks int64, mask uint64, accumulate int64, work *byte)
+// func zt_gemm_q5_0_2x32_avx512vnni_ahead(dst *float32, stride int64, a *byte, w *byte, blocks int64, mask uint64, accumulate int64, work *byte, next *byte, step int64)
 // Requires: AVX, AVX512F, AVX512VNNI, MMX+
-TEXT ·zt_gemm_q5_0_2x32_avx512vnni_ahead(SB), NOSPLIT, $0-64
+TEXT ·zt_gemm_q5_0_2x32_avx512vnni_ahead(SB), NOSPLIT, $0-80
 	MOVQ         a+16(FP), AX
 	MOVQ         w+24(FP), CX
-	MOVL         $0x1f1f1f1f, DX
-	VPBROADCASTD DX, Z11
-	MOVL         $0x07070707, DX
-	VPBROADCASTD DX, Z12
-	MOVL         $0x0f0f0f0f, DX
-	VPBROADCASTD DX, Z13
-	MOVQ         dst+0(FP), DX
-	MOVQ         stride+8(FP), BX
-	MOVQ         blocks+32(FP), SI
-	MOVQ         mask+40(FP), DI
-	KMOVW        DI, K1
-	SHRQ         $0x10, DI
-	KMOVW        DI, K2
+	MOVQ         next+64(FP), DX
+	MOVQ         step+72(FP), BX
+	MOVL         $0x1f1f1f1f, SI
+	VPBROADCASTD SI, Z11
+	MOVL         $0x07070707, SI
+	VPBROADCASTD SI, Z12
+	MOVL         $0x0f0f0f0f, SI
+	VPBROADCASTD SI, Z13
+	MOVQ         dst+0(FP), SI
+	MOVQ         stride+8(FP), DI
+	MOVQ         blocks+32(FP), R8
+	MOVQ         mask+40(FP), R9
+	KMOVW        R9, K1
+	SHRQ         $0x10, R9
+	KMOVW        R9, K2
 	VXORPS       X0, X0, X0
 	VXORPS       X1, X1, X1
 	VXORPS       X2, X2, X2
 	VXORPS       X3, X3, X3
-	MOVQ         accumulate+48(FP), DI
-	TESTQ        DI, DI
+	MOVQ         accumulate+48(FP), R9
+	TESTQ        R9, R9
 	JZ           block
-	MOVQ         DX, DI
-	VMOVUPS.Z    (DI), K1, Z0
-	VMOVUPS.Z    64(DI), K2, Z1
-	ADDQ         BX, DI
-	VMOVUPS.Z    (DI), K1, Z2
-	VMOVUPS.Z    64(DI), K2, Z3
+	MOVQ         SI, R9
+	VMOVUPS.Z    (R9), K1, Z0
+	VMOVUPS.Z    64(R9), K2, Z1
+	ADDQ         DI, R9
+	VMOVUPS.Z    (R9), K1, Z2
+	VMOVUPS.Z    64(R9), K2, Z3
 
 block:
-	PREFETCHT1 33024(CX)
+	PREFETCHT1 (DX)
+	ADDQ       BX, DX
 	PREFETCHT0 3712(CX)
 
 	// Start each sum at -offset*sum(a)
@@ -477,19 +493,24 @@ block:
 	VMOVDQA64    Z4, Z5
 	VPSRAD.BCST  $0x03, 76(AX), Z6
 	VMOVDQA64    Z6, Z7
-	PREFETCHT1   32384(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3072(CX)
 	VMOVDQU64    (CX), Z14
-	PREFETCHT1   32448(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3136(CX)
 	VMOVDQU64    64(CX), Z15
-	PREFETCHT1   32512(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3200(CX)
 	VMOVDQU64    128(CX), Z16
-	PREFETCHT1   32576(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3264(CX)
 	VMOVDQU64    192(CX), Z17
-	PREFETCHT1   32640(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3328(CX)
 	VMOVDQU64    256(CX), Z18
 	VPANDD       Z14, Z11, Z8
@@ -535,19 +556,24 @@ block:
 	VPBROADCASTD 44(AX), Z10
 	VPDPBUSD     Z10, Z8, Z6
 	VPDPBUSD     Z10, Z9, Z7
-	PREFETCHT1   32704(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3392(CX)
 	VMOVDQU64    320(CX), Z14
-	PREFETCHT1   32768(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3456(CX)
 	VMOVDQU64    384(CX), Z15
-	PREFETCHT1   32832(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3520(CX)
 	VMOVDQU64    448(CX), Z16
-	PREFETCHT1   32896(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3584(CX)
 	VMOVDQU64    512(CX), Z17
-	PREFETCHT1   32960(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3648(CX)
 	VMOVDQU64    576(CX), Z18
 	VPANDD       Z14, Z11, Z8
@@ -611,12 +637,12 @@ block:
 	VFMADD231PS Z10, Z7, Z3
 	ADDQ        $0x00000058, AX
 	ADDQ        $0x000002c0, CX
-	DECQ        SI
+	DECQ        R8
 	JNZ         block
-	MOVQ        DX, AX
+	MOVQ        SI, AX
 	VMOVUPS     Z0, K1, (AX)
 	VMOVUPS     Z1, K2, 64(AX)
-	ADDQ        BX, AX
+	ADDQ        DI, AX
 	VMOVUPS     Z2, K1, (AX)
 	VMOVUPS     Z3, K2, 64(AX)
 	VZEROUPPER
@@ -825,45 +851,48 @@ block:
 	VZEROUPPER
 	RET
 
-// func zt_gemm_q5_0_3x32_avx512vnni_ahead(dst *float32, stride int64, a *byte, w *byte, blocks int64, mask uint64, accumulate int64, work *byte)
+// func zt_gemm_q5_0_3x32_avx512vnni_ahead(dst *float32, stride int64, a *byte, w *byte, blocks int64, mask uint64, accumulate int64, work *byte, next *byte, step int64)
 // Requires: AVX, AVX512F, AVX512VNNI, MMX+
-TEXT ·zt_gemm_q5_0_3x32_avx512vnni_ahead(SB), NOSPLIT, $0-64
+TEXT ·zt_gemm_q5_0_3x32_avx512vnni_ahead(SB), NOSPLIT, $0-80
 	MOVQ         a+16(FP), AX
 	MOVQ         w+24(FP), CX
-	MOVL         $0x1f1f1f1f, DX
-	VPBROADCASTD DX, Z15
-	MOVL         $0x07070707, DX
-	VPBROADCASTD DX, Z16
-	MOVL         $0x0f0f0f0f, DX
-	VPBROADCASTD DX, Z17
-	MOVQ         dst+0(FP), DX
-	MOVQ         stride+8(FP), BX
-	MOVQ         blocks+32(FP), SI
-	MOVQ         mask+40(FP), DI
-	KMOVW        DI, K1
-	SHRQ         $0x10, DI
-	KMOVW        DI, K2
+	MOVQ         next+64(FP), DX
+	MOVQ         step+72(FP), BX
+	MOVL         $0x1f1f1f1f, SI
+	VPBROADCASTD SI, Z15
+	MOVL         $0x07070707, SI
+	VPBROADCASTD SI, Z16
+	MOVL         $0x0f0f0f0f, SI
+	VPBROADCASTD SI, Z17
+	MOVQ         dst+0(FP), SI
+	MOVQ         stride+8(FP), DI
+	MOVQ         blocks+32(FP), R8
+	MOVQ         mask+40(FP), R9
+	KMOVW        R9, K1
+	SHRQ         $0x10, R9
+	KMOVW        R9, K2
 	VXORPS       X0, X0, X0
 	VXORPS       X1, X1, X1
 	VXORPS       X2, X2, X2
 	VXORPS       X3, X3, X3
 	VXORPS       X4, X4, X4
 	VXORPS       X5, X5, X5
-	MOVQ         accumulate+48(FP), DI
-	TESTQ        DI, DI
+	MOVQ         accumulate+48(FP), R9
+	TESTQ        R9, R9
 	JZ           block
-	MOVQ         DX, DI
-	VMOVUPS.Z    (DI), K1, Z0
-	VMOVUPS.Z    64(DI), K2, Z1
-	ADDQ         BX, DI
-	VMOVUPS.Z    (DI), K1, Z2
-	VMOVUPS.Z    64(DI), K2, Z3
-	ADDQ         BX, DI
-	VMOVUPS.Z    (DI), K1, Z4
-	VMOVUPS.Z    64(DI), K2, Z5
+	MOVQ         SI, R9
+	VMOVUPS.Z    (R9), K1, Z0
+	VMOVUPS.Z    64(R9), K2, Z1
+	ADDQ         DI, R9
+	VMOVUPS.Z    (R9), K1, Z2
+	VMOVUPS.Z    64(R9), K2, Z3
+	ADDQ         DI, R9
+	VMOVUPS.Z    (R9), K1, Z4
+	VMOVUPS.Z    64(R9), K2, Z5
 
 block:
-	PREFETCHT1 33024(CX)
+	PREFETCHT1 (DX)
+	ADDQ       BX, DX
 	PREFETCHT0 3712(CX)
 
 	// Start each sum at -offset*sum(a)
@@ -873,19 +902,24 @@ block:
 	VMOVDQA64    Z8, Z9
 	VPSRAD.BCST  $0x03, 116(AX), Z10
 	VMOVDQA64    Z10, Z11
-	PREFETCHT1   32384(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3072(CX)
 	VMOVDQU64    (CX), Z18
-	PREFETCHT1   32448(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3136(CX)
 	VMOVDQU64    64(CX), Z19
-	PREFETCHT1   32512(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3200(CX)
 	VMOVDQU64    128(CX), Z20
-	PREFETCHT1   32576(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3264(CX)
 	VMOVDQU64    192(CX), Z21
-	PREFETCHT1   32640(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3328(CX)
 	VMOVDQU64    256(CX), Z22
 	VPANDD       Z18, Z15, Z12
@@ -943,19 +977,24 @@ block:
 	VPBROADCASTD 76(AX), Z14
 	VPDPBUSD     Z14, Z12, Z10
 	VPDPBUSD     Z14, Z13, Z11
-	PREFETCHT1   32704(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3392(CX)
 	VMOVDQU64    320(CX), Z18
-	PREFETCHT1   32768(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3456(CX)
 	VMOVDQU64    384(CX), Z19
-	PREFETCHT1   32832(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3520(CX)
 	VMOVDQU64    448(CX), Z20
-	PREFETCHT1   32896(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3584(CX)
 	VMOVDQU64    512(CX), Z21
-	PREFETCHT1   32960(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3648(CX)
 	VMOVDQU64    576(CX), Z22
 	VPANDD       Z18, Z15, Z12
@@ -1037,15 +1076,15 @@ block:
 	VFMADD231PS Z14, Z11, Z5
 	ADDQ        $0x00000084, AX
 	ADDQ        $0x000002c0, CX
-	DECQ        SI
+	DECQ        R8
 	JNZ         block
-	MOVQ        DX, AX
+	MOVQ        SI, AX
 	VMOVUPS     Z0, K1, (AX)
 	VMOVUPS     Z1, K2, 64(AX)
-	ADDQ        BX, AX
+	ADDQ        DI, AX
 	VMOVUPS     Z2, K1, (AX)
 	VMOVUPS     Z3, K2, 64(AX)
-	ADDQ        BX, AX
+	ADDQ        DI, AX
 	VMOVUPS     Z4, K1, (AX)
 	VMOVUPS     Z5, K2, 64(AX)
 	VZEROUPPER
@@ -1294,24 +1333,26 @@ block:
 	VZEROUPPER
 	RET
 
-// func zt_gemm_q5_0_4x32_avx512vnni_ahead(dst *float32, stride int64, a *byte, w *byte, blocks int64, mask uint64, accumulate int64, work *byte)
+// func zt_gemm_q5_0_4x32_avx512vnni_ahead(dst *float32, stride int64, a *byte, w *byte, blocks int64, mask uint64, accumulate int64, work *byte, next *byte, step int64)
 // Requires: AVX, AVX512F, AVX512VNNI, MMX+
-TEXT ·zt_gemm_q5_0_4x32_avx512vnni_ahead(SB), NOSPLIT, $0-64
+TEXT ·zt_gemm_q5_0_4x32_avx512vnni_ahead(SB), NOSPLIT, $0-80
 	MOVQ         a+16(FP), AX
 	MOVQ         w+24(FP), CX
-	MOVL         $0x1f1f1f1f, DX
-	VPBROADCASTD DX, Z19
-	MOVL         $0x07070707, DX
-	VPBROADCASTD DX, Z20
-	MOVL         $0x0f0f0f0f, DX
-	VPBROADCASTD DX, Z21
-	MOVQ         dst+0(FP), DX
-	MOVQ         stride+8(FP), BX
-	MOVQ         blocks+32(FP), SI
-	MOVQ         mask+40(FP), DI
-	KMOVW        DI, K1
-	SHRQ         $0x10, DI
-	KMOVW        DI, K2
+	MOVQ         next+64(FP), DX
+	MOVQ         step+72(FP), BX
+	MOVL         $0x1f1f1f1f, SI
+	VPBROADCASTD SI, Z19
+	MOVL         $0x07070707, SI
+	VPBROADCASTD SI, Z20
+	MOVL         $0x0f0f0f0f, SI
+	VPBROADCASTD SI, Z21
+	MOVQ         dst+0(FP), SI
+	MOVQ         stride+8(FP), DI
+	MOVQ         blocks+32(FP), R8
+	MOVQ         mask+40(FP), R9
+	KMOVW        R9, K1
+	SHRQ         $0x10, R9
+	KMOVW        R9, K2
 	VXORPS       X0, X0, X0
 	VXORPS       X1, X1, X1
 	VXORPS       X2, X2, X2
@@ -1320,24 +1361,25 @@ TEXT ·zt_gemm_q5_0_4x32_avx512vnni_ahead(SB), NOSPLIT, $0-64
 	VXORPS       X5, X5, X5
 	VXORPS       X6, X6, X6
 	VXORPS       X7, X7, X7
-	MOVQ         accumulate+48(FP), DI
-	TESTQ        DI, DI
+	MOVQ         accumulate+48(FP), R9
+	TESTQ        R9, R9
 	JZ           block
-	MOVQ         DX, DI
-	VMOVUPS.Z    (DI), K1, Z0
-	VMOVUPS.Z    64(DI), K2, Z1
-	ADDQ         BX, DI
-	VMOVUPS.Z    (DI), K1, Z2
-	VMOVUPS.Z    64(DI), K2, Z3
-	ADDQ         BX, DI
-	VMOVUPS.Z    (DI), K1, Z4
-	VMOVUPS.Z    64(DI), K2, Z5
-	ADDQ         BX, DI
-	VMOVUPS.Z    (DI), K1, Z6
-	VMOVUPS.Z    64(DI), K2, Z7
+	MOVQ         SI, R9
+	VMOVUPS.Z    (R9), K1, Z0
+	VMOVUPS.Z    64(R9), K2, Z1
+	ADDQ         DI, R9
+	VMOVUPS.Z    (R9), K1, Z2
+	VMOVUPS.Z    64(R9), K2, Z3
+	ADDQ         DI, R9
+	VMOVUPS.Z    (R9), K1, Z4
+	VMOVUPS.Z    64(R9), K2, Z5
+	ADDQ         DI, R9
+	VMOVUPS.Z    (R9), K1, Z6
+	VMOVUPS.Z    64(R9), K2, Z7
 
 block:
-	PREFETCHT1 33024(CX)
+	PREFETCHT1 (DX)
+	ADDQ       BX, DX
 	PREFETCHT0 3712(CX)
 
 	// Start each sum at -offset*sum(a)
@@ -1349,19 +1391,24 @@ block:
 	VMOVDQA64    Z12, Z13
 	VPSRAD.BCST  $0x03, 156(AX), Z14
 	VMOVDQA64    Z14, Z15
-	PREFETCHT1   32384(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3072(CX)
 	VMOVDQU64    (CX), Z22
-	PREFETCHT1   32448(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3136(CX)
 	VMOVDQU64    64(CX), Z23
-	PREFETCHT1   32512(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3200(CX)
 	VMOVDQU64    128(CX), Z24
-	PREFETCHT1   32576(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3264(CX)
 	VMOVDQU64    192(CX), Z25
-	PREFETCHT1   32640(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3328(CX)
 	VMOVDQU64    256(CX), Z26
 	VPANDD       Z22, Z19, Z16
@@ -1431,19 +1478,24 @@ block:
 	VPBROADCASTD 108(AX), Z18
 	VPDPBUSD     Z18, Z16, Z14
 	VPDPBUSD     Z18, Z17, Z15
-	PREFETCHT1   32704(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3392(CX)
 	VMOVDQU64    320(CX), Z22
-	PREFETCHT1   32768(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3456(CX)
 	VMOVDQU64    384(CX), Z23
-	PREFETCHT1   32832(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3520(CX)
 	VMOVDQU64    448(CX), Z24
-	PREFETCHT1   32896(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3584(CX)
 	VMOVDQU64    512(CX), Z25
-	PREFETCHT1   32960(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3648(CX)
 	VMOVDQU64    576(CX), Z26
 	VPANDD       Z22, Z19, Z16
@@ -1543,18 +1595,18 @@ block:
 	VFMADD231PS Z18, Z15, Z7
 	ADDQ        $0x000000b0, AX
 	ADDQ        $0x000002c0, CX
-	DECQ        SI
+	DECQ        R8
 	JNZ         block
-	MOVQ        DX, AX
+	MOVQ        SI, AX
 	VMOVUPS     Z0, K1, (AX)
 	VMOVUPS     Z1, K2, 64(AX)
-	ADDQ        BX, AX
+	ADDQ        DI, AX
 	VMOVUPS     Z2, K1, (AX)
 	VMOVUPS     Z3, K2, 64(AX)
-	ADDQ        BX, AX
+	ADDQ        DI, AX
 	VMOVUPS     Z4, K1, (AX)
 	VMOVUPS     Z5, K2, 64(AX)
-	ADDQ        BX, AX
+	ADDQ        DI, AX
 	VMOVUPS     Z6, K1, (AX)
 	VMOVUPS     Z7, K2, 64(AX)
 	VZEROUPPER
@@ -1843,24 +1895,26 @@ block:
 	VZEROUPPER
 	RET
 
-// func zt_gemm_q5_0_5x32_avx512vnni_ahead(dst *float32, stride int64, a *byte, w *byte, blocks int64, mask uint64, accumulate int64, work *byte)
+// func zt_gemm_q5_0_5x32_avx512vnni_ahead(dst *float32, stride int64, a *byte, w *byte, blocks int64, mask uint64, accumulate int64, work *byte, next *byte, step int64)
 // Requires: AVX, AVX512F, AVX512VNNI, MMX+
-TEXT ·zt_gemm_q5_0_5x32_avx512vnni_ahead(SB), NOSPLIT, $0-64
+TEXT ·zt_gemm_q5_0_5x32_avx512vnni_ahead(SB), NOSPLIT, $0-80
 	MOVQ         a+16(FP), AX
 	MOVQ         w+24(FP), CX
-	MOVL         $0x1f1f1f1f, DX
-	VPBROADCASTD DX, Z23
-	MOVL         $0x07070707, DX
-	VPBROADCASTD DX, Z24
-	MOVL         $0x0f0f0f0f, DX
-	VPBROADCASTD DX, Z25
-	MOVQ         dst+0(FP), DX
-	MOVQ         stride+8(FP), BX
-	MOVQ         blocks+32(FP), SI
-	MOVQ         mask+40(FP), DI
-	KMOVW        DI, K1
-	SHRQ         $0x10, DI
-	KMOVW        DI, K2
+	MOVQ         next+64(FP), DX
+	MOVQ         step+72(FP), BX
+	MOVL         $0x1f1f1f1f, SI
+	VPBROADCASTD SI, Z23
+	MOVL         $0x07070707, SI
+	VPBROADCASTD SI, Z24
+	MOVL         $0x0f0f0f0f, SI
+	VPBROADCASTD SI, Z25
+	MOVQ         dst+0(FP), SI
+	MOVQ         stride+8(FP), DI
+	MOVQ         blocks+32(FP), R8
+	MOVQ         mask+40(FP), R9
+	KMOVW        R9, K1
+	SHRQ         $0x10, R9
+	KMOVW        R9, K2
 	VXORPS       X0, X0, X0
 	VXORPS       X1, X1, X1
 	VXORPS       X2, X2, X2
@@ -1871,27 +1925,28 @@ TEXT ·zt_gemm_q5_0_5x32_avx512vnni_ahead(SB), NOSPLIT, $0-64
 	VXORPS       X7, X7, X7
 	VXORPS       X8, X8, X8
 	VXORPS       X9, X9, X9
-	MOVQ         accumulate+48(FP), DI
-	TESTQ        DI, DI
+	MOVQ         accumulate+48(FP), R9
+	TESTQ        R9, R9
 	JZ           block
-	MOVQ         DX, DI
-	VMOVUPS.Z    (DI), K1, Z0
-	VMOVUPS.Z    64(DI), K2, Z1
-	ADDQ         BX, DI
-	VMOVUPS.Z    (DI), K1, Z2
-	VMOVUPS.Z    64(DI), K2, Z3
-	ADDQ         BX, DI
-	VMOVUPS.Z    (DI), K1, Z4
-	VMOVUPS.Z    64(DI), K2, Z5
-	ADDQ         BX, DI
-	VMOVUPS.Z    (DI), K1, Z6
-	VMOVUPS.Z    64(DI), K2, Z7
-	ADDQ         BX, DI
-	VMOVUPS.Z    (DI), K1, Z8
-	VMOVUPS.Z    64(DI), K2, Z9
+	MOVQ         SI, R9
+	VMOVUPS.Z    (R9), K1, Z0
+	VMOVUPS.Z    64(R9), K2, Z1
+	ADDQ         DI, R9
+	VMOVUPS.Z    (R9), K1, Z2
+	VMOVUPS.Z    64(R9), K2, Z3
+	ADDQ         DI, R9
+	VMOVUPS.Z    (R9), K1, Z4
+	VMOVUPS.Z    64(R9), K2, Z5
+	ADDQ         DI, R9
+	VMOVUPS.Z    (R9), K1, Z6
+	VMOVUPS.Z    64(R9), K2, Z7
+	ADDQ         DI, R9
+	VMOVUPS.Z    (R9), K1, Z8
+	VMOVUPS.Z    64(R9), K2, Z9
 
 block:
-	PREFETCHT1 33024(CX)
+	PREFETCHT1 (DX)
+	ADDQ       BX, DX
 	PREFETCHT0 3712(CX)
 
 	// Start each sum at -offset*sum(a)
@@ -1905,19 +1960,24 @@ block:
 	VMOVDQA64    Z16, Z17
 	VPSRAD.BCST  $0x03, 196(AX), Z18
 	VMOVDQA64    Z18, Z19
-	PREFETCHT1   32384(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3072(CX)
 	VMOVDQU64    (CX), Z26
-	PREFETCHT1   32448(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3136(CX)
 	VMOVDQU64    64(CX), Z27
-	PREFETCHT1   32512(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3200(CX)
 	VMOVDQU64    128(CX), Z28
-	PREFETCHT1   32576(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3264(CX)
 	VMOVDQU64    192(CX), Z29
-	PREFETCHT1   32640(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3328(CX)
 	VMOVDQU64    256(CX), Z30
 	VPANDD       Z26, Z23, Z20
@@ -1999,19 +2059,24 @@ block:
 	VPBROADCASTD 140(AX), Z22
 	VPDPBUSD     Z22, Z20, Z18
 	VPDPBUSD     Z22, Z21, Z19
-	PREFETCHT1   32704(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3392(CX)
 	VMOVDQU64    320(CX), Z26
-	PREFETCHT1   32768(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3456(CX)
 	VMOVDQU64    384(CX), Z27
-	PREFETCHT1   32832(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3520(CX)
 	VMOVDQU64    448(CX), Z28
-	PREFETCHT1   32896(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3584(CX)
 	VMOVDQU64    512(CX), Z29
-	PREFETCHT1   32960(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3648(CX)
 	VMOVDQU64    576(CX), Z30
 	VPANDD       Z26, Z23, Z20
@@ -2129,21 +2194,21 @@ block:
 	VFMADD231PS Z22, Z19, Z9
 	ADDQ        $0x000000dc, AX
 	ADDQ        $0x000002c0, CX
-	DECQ        SI
+	DECQ        R8
 	JNZ         block
-	MOVQ        DX, AX
+	MOVQ        SI, AX
 	VMOVUPS     Z0, K1, (AX)
 	VMOVUPS     Z1, K2, 64(AX)
-	ADDQ        BX, AX
+	ADDQ        DI, AX
 	VMOVUPS     Z2, K1, (AX)
 	VMOVUPS     Z3, K2, 64(AX)
-	ADDQ        BX, AX
+	ADDQ        DI, AX
 	VMOVUPS     Z4, K1, (AX)
 	VMOVUPS     Z5, K2, 64(AX)
-	ADDQ        BX, AX
+	ADDQ        DI, AX
 	VMOVUPS     Z6, K1, (AX)
 	VMOVUPS     Z7, K2, 64(AX)
-	ADDQ        BX, AX
+	ADDQ        DI, AX
 	VMOVUPS     Z8, K1, (AX)
 	VMOVUPS     Z9, K2, 64(AX)
 	VZEROUPPER
@@ -2462,24 +2527,26 @@ block:
 	VZEROUPPER
 	RET
 
-// func zt_gemm_q5_0_6x32_avx512vnni_ahead(dst *float32, stride int64, a *byte, w *byte, blocks int64, mask uint64, accumulate int64, work *byte)
+// func zt_gemm_q5_0_6x32_avx512vnni_ahead(dst *float32, stride int64, a *byte, w *byte, blocks int64, mask uint64, accumulate int64, work *byte, next *byte, step int64)
 // Requires: AVX, AVX512F, AVX512VNNI, MMX+
-TEXT ·zt_gemm_q5_0_6x32_avx512vnni_ahead(SB), NOSPLIT, $0-64
+TEXT ·zt_gemm_q5_0_6x32_avx512vnni_ahead(SB), NOSPLIT, $0-80
 	MOVQ         a+16(FP), AX
 	MOVQ         w+24(FP), CX
-	MOVL         $0x1f1f1f1f, DX
-	VPBROADCASTD DX, Z27
-	MOVL         $0x07070707, DX
-	VPBROADCASTD DX, Z28
-	MOVL         $0x0f0f0f0f, DX
-	VPBROADCASTD DX, Z29
-	MOVQ         dst+0(FP), DX
-	MOVQ         stride+8(FP), BX
-	MOVQ         blocks+32(FP), SI
-	MOVQ         mask+40(FP), DI
-	KMOVW        DI, K1
-	SHRQ         $0x10, DI
-	KMOVW        DI, K2
+	MOVQ         next+64(FP), DX
+	MOVQ         step+72(FP), BX
+	MOVL         $0x1f1f1f1f, SI
+	VPBROADCASTD SI, Z27
+	MOVL         $0x07070707, SI
+	VPBROADCASTD SI, Z28
+	MOVL         $0x0f0f0f0f, SI
+	VPBROADCASTD SI, Z29
+	MOVQ         dst+0(FP), SI
+	MOVQ         stride+8(FP), DI
+	MOVQ         blocks+32(FP), R8
+	MOVQ         mask+40(FP), R9
+	KMOVW        R9, K1
+	SHRQ         $0x10, R9
+	KMOVW        R9, K2
 	VXORPS       X0, X0, X0
 	VXORPS       X1, X1, X1
 	VXORPS       X2, X2, X2
@@ -2492,30 +2559,31 @@ TEXT ·zt_gemm_q5_0_6x32_avx512vnni_ahead(SB), NOSPLIT, $0-64
 	VXORPS       X9, X9, X9
 	VXORPS       X10, X10, X10
 	VXORPS       X11, X11, X11
-	MOVQ         accumulate+48(FP), DI
-	TESTQ        DI, DI
+	MOVQ         accumulate+48(FP), R9
+	TESTQ        R9, R9
 	JZ           block
-	MOVQ         DX, DI
-	VMOVUPS.Z    (DI), K1, Z0
-	VMOVUPS.Z    64(DI), K2, Z1
-	ADDQ         BX, DI
-	VMOVUPS.Z    (DI), K1, Z2
-	VMOVUPS.Z    64(DI), K2, Z3
-	ADDQ         BX, DI
-	VMOVUPS.Z    (DI), K1, Z4
-	VMOVUPS.Z    64(DI), K2, Z5
-	ADDQ         BX, DI
-	VMOVUPS.Z    (DI), K1, Z6
-	VMOVUPS.Z    64(DI), K2, Z7
-	ADDQ         BX, DI
-	VMOVUPS.Z    (DI), K1, Z8
-	VMOVUPS.Z    64(DI), K2, Z9
-	ADDQ         BX, DI
-	VMOVUPS.Z    (DI), K1, Z10
-	VMOVUPS.Z    64(DI), K2, Z11
+	MOVQ         SI, R9
+	VMOVUPS.Z    (R9), K1, Z0
+	VMOVUPS.Z    64(R9), K2, Z1
+	ADDQ         DI, R9
+	VMOVUPS.Z    (R9), K1, Z2
+	VMOVUPS.Z    64(R9), K2, Z3
+	ADDQ         DI, R9
+	VMOVUPS.Z    (R9), K1, Z4
+	VMOVUPS.Z    64(R9), K2, Z5
+	ADDQ         DI, R9
+	VMOVUPS.Z    (R9), K1, Z6
+	VMOVUPS.Z    64(R9), K2, Z7
+	ADDQ         DI, R9
+	VMOVUPS.Z    (R9), K1, Z8
+	VMOVUPS.Z    64(R9), K2, Z9
+	ADDQ         DI, R9
+	VMOVUPS.Z    (R9), K1, Z10
+	VMOVUPS.Z    64(R9), K2, Z11
 
 block:
-	PREFETCHT1 33024(CX)
+	PREFETCHT1 (DX)
+	ADDQ       BX, DX
 	PREFETCHT0 3712(CX)
 
 	// Start each sum at -offset*sum(a)
@@ -2531,15 +2599,20 @@ block:
 	VMOVDQA64    Z20, Z21
 	VPSRAD.BCST  $0x03, 236(AX), Z22
 	VMOVDQA64    Z22, Z23
-	PREFETCHT1   32384(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3072(CX)
-	PREFETCHT1   32448(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3136(CX)
-	PREFETCHT1   32512(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3200(CX)
-	PREFETCHT1   32576(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3264(CX)
-	PREFETCHT1   32640(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3328(CX)
 	VPANDD       (CX), Z27, Z24
 	VPANDD       64(CX), Z27, Z25
@@ -2632,15 +2705,20 @@ block:
 	VPBROADCASTD 172(AX), Z26
 	VPDPBUSD     Z26, Z24, Z22
 	VPDPBUSD     Z26, Z25, Z23
-	PREFETCHT1   32704(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3392(CX)
-	PREFETCHT1   32768(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3456(CX)
-	PREFETCHT1   32832(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3520(CX)
-	PREFETCHT1   32896(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3584(CX)
-	PREFETCHT1   32960(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3648(CX)
 	VPANDD       320(CX), Z27, Z24
 	VPANDD       384(CX), Z27, Z25
@@ -2775,24 +2853,24 @@ block:
 	VFMADD231PS Z26, Z23, Z11
 	ADDQ        $0x00000108, AX
 	ADDQ        $0x000002c0, CX
-	DECQ        SI
+	DECQ        R8
 	JNZ         block
-	MOVQ        DX, AX
+	MOVQ        SI, AX
 	VMOVUPS     Z0, K1, (AX)
 	VMOVUPS     Z1, K2, 64(AX)
-	ADDQ        BX, AX
+	ADDQ        DI, AX
 	VMOVUPS     Z2, K1, (AX)
 	VMOVUPS     Z3, K2, 64(AX)
-	ADDQ        BX, AX
+	ADDQ        DI, AX
 	VMOVUPS     Z4, K1, (AX)
 	VMOVUPS     Z5, K2, 64(AX)
-	ADDQ        BX, AX
+	ADDQ        DI, AX
 	VMOVUPS     Z6, K1, (AX)
 	VMOVUPS     Z7, K2, 64(AX)
-	ADDQ        BX, AX
+	ADDQ        DI, AX
 	VMOVUPS     Z8, K1, (AX)
 	VMOVUPS     Z9, K2, 64(AX)
-	ADDQ        BX, AX
+	ADDQ        DI, AX
 	VMOVUPS     Z10, K1, (AX)
 	VMOVUPS     Z11, K2, 64(AX)
 	VZEROUPPER

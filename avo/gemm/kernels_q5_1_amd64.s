@@ -132,53 +132,62 @@ block:
 	VZEROUPPER
 	RET
 
-// func zt_gemm_q5_1_1x32_avx512vnni_ahead(dst *float32, stride int64, a *byte, w *byte, blocks int64, mask uint64, accumulate int64, work *byte)
+// func zt_gemm_q5_1_1x32_avx512vnni_ahead(dst *float32, stride int64, a *byte, w *byte, blocks int64, mask uint64, accumulate int64, work *byte, next *byte, step int64)
 // Requires: AVX, AVX512F, AVX512VNNI, MMX+
-TEXT ·zt_gemm_q5_1_1x32_avx512vnni_ahead(SB), NOSPLIT, $0-64
+TEXT ·zt_gemm_q5_1_1x32_avx512vnni_ahead(SB), NOSPLIT, $0-80
 	MOVQ         a+16(FP), AX
 	MOVQ         w+24(FP), CX
-	MOVL         $0x1f1f1f1f, DX
-	VPBROADCASTD DX, Z7
-	MOVL         $0x07070707, DX
-	VPBROADCASTD DX, Z8
-	MOVL         $0x0f0f0f0f, DX
-	VPBROADCASTD DX, Z9
-	MOVQ         dst+0(FP), DX
-	MOVQ         stride+8(FP), BX
-	MOVQ         blocks+32(FP), BX
-	MOVQ         mask+40(FP), SI
-	KMOVW        SI, K1
-	SHRQ         $0x10, SI
-	KMOVW        SI, K2
+	MOVQ         next+64(FP), DX
+	MOVQ         step+72(FP), BX
+	MOVL         $0x1f1f1f1f, SI
+	VPBROADCASTD SI, Z7
+	MOVL         $0x07070707, SI
+	VPBROADCASTD SI, Z8
+	MOVL         $0x0f0f0f0f, SI
+	VPBROADCASTD SI, Z9
+	MOVQ         dst+0(FP), SI
+	MOVQ         stride+8(FP), DI
+	MOVQ         blocks+32(FP), DI
+	MOVQ         mask+40(FP), R8
+	KMOVW        R8, K1
+	SHRQ         $0x10, R8
+	KMOVW        R8, K2
 	VXORPS       X0, X0, X0
 	VXORPS       X1, X1, X1
-	MOVQ         accumulate+48(FP), SI
-	TESTQ        SI, SI
+	MOVQ         accumulate+48(FP), R8
+	TESTQ        R8, R8
 	JZ           block
-	MOVQ         DX, SI
-	VMOVUPS.Z    (SI), K1, Z0
-	VMOVUPS.Z    64(SI), K2, Z1
+	MOVQ         SI, R8
+	VMOVUPS.Z    (R8), K1, Z0
+	VMOVUPS.Z    64(R8), K2, Z1
 
 block:
-	PREFETCHT1   32896(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3712(CX)
-	PREFETCHT1   32960(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3776(CX)
 	VPXORD       Z2, Z2, Z2
 	VPXORD       Z3, Z3, Z3
-	PREFETCHT1   32256(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3072(CX)
 	VMOVDQU64    (CX), Z10
-	PREFETCHT1   32320(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3136(CX)
 	VMOVDQU64    64(CX), Z11
-	PREFETCHT1   32384(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3200(CX)
 	VMOVDQU64    128(CX), Z12
-	PREFETCHT1   32448(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3264(CX)
 	VMOVDQU64    192(CX), Z13
-	PREFETCHT1   32512(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3328(CX)
 	VMOVDQU64    256(CX), Z14
 	VPANDD       Z10, Z7, Z4
@@ -212,19 +221,24 @@ block:
 	VPBROADCASTD 12(AX), Z6
 	VPDPBUSD     Z6, Z4, Z2
 	VPDPBUSD     Z6, Z5, Z3
-	PREFETCHT1   32576(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3392(CX)
 	VMOVDQU64    320(CX), Z10
-	PREFETCHT1   32640(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3456(CX)
 	VMOVDQU64    384(CX), Z11
-	PREFETCHT1   32704(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3520(CX)
 	VMOVDQU64    448(CX), Z12
-	PREFETCHT1   32768(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3584(CX)
 	VMOVDQU64    512(CX), Z13
-	PREFETCHT1   32832(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3648(CX)
 	VMOVDQU64    576(CX), Z14
 	VPANDD       Z10, Z7, Z4
@@ -276,9 +290,9 @@ block:
 	VADDPS      Z4, Z1, Z1
 	ADDQ        $0x0000002c, AX
 	ADDQ        $0x00000300, CX
-	DECQ        BX
+	DECQ        DI
 	JNZ         block
-	MOVQ        DX, AX
+	MOVQ        SI, AX
 	VMOVUPS     Z0, K1, (AX)
 	VMOVUPS     Z1, K2, 64(AX)
 	VZEROUPPER
@@ -456,60 +470,69 @@ block:
 	VZEROUPPER
 	RET
 
-// func zt_gemm_q5_1_2x32_avx512vnni_ahead(dst *float32, stride int64, a *byte, w *byte, blocks int64, mask uint64, accumulate int64, work *byte)
+// func zt_gemm_q5_1_2x32_avx512vnni_ahead(dst *float32, stride int64, a *byte, w *byte, blocks int64, mask uint64, accumulate int64, work *byte, next *byte, step int64)
 // Requires: AVX, AVX512F, AVX512VNNI, MMX+
-TEXT ·zt_gemm_q5_1_2x32_avx512vnni_ahead(SB), NOSPLIT, $0-64
+TEXT ·zt_gemm_q5_1_2x32_avx512vnni_ahead(SB), NOSPLIT, $0-80
 	MOVQ         a+16(FP), AX
 	MOVQ         w+24(FP), CX
-	MOVL         $0x1f1f1f1f, DX
-	VPBROADCASTD DX, Z12
-	MOVL         $0x07070707, DX
-	VPBROADCASTD DX, Z13
-	MOVL         $0x0f0f0f0f, DX
-	VPBROADCASTD DX, Z14
-	MOVQ         dst+0(FP), DX
-	MOVQ         stride+8(FP), BX
-	MOVQ         blocks+32(FP), SI
-	MOVQ         mask+40(FP), DI
-	KMOVW        DI, K1
-	SHRQ         $0x10, DI
-	KMOVW        DI, K2
+	MOVQ         next+64(FP), DX
+	MOVQ         step+72(FP), BX
+	MOVL         $0x1f1f1f1f, SI
+	VPBROADCASTD SI, Z12
+	MOVL         $0x07070707, SI
+	VPBROADCASTD SI, Z13
+	MOVL         $0x0f0f0f0f, SI
+	VPBROADCASTD SI, Z14
+	MOVQ         dst+0(FP), SI
+	MOVQ         stride+8(FP), DI
+	MOVQ         blocks+32(FP), R8
+	MOVQ         mask+40(FP), R9
+	KMOVW        R9, K1
+	SHRQ         $0x10, R9
+	KMOVW        R9, K2
 	VXORPS       X0, X0, X0
 	VXORPS       X1, X1, X1
 	VXORPS       X2, X2, X2
 	VXORPS       X3, X3, X3
-	MOVQ         accumulate+48(FP), DI
-	TESTQ        DI, DI
+	MOVQ         accumulate+48(FP), R9
+	TESTQ        R9, R9
 	JZ           block
-	MOVQ         DX, DI
-	VMOVUPS.Z    (DI), K1, Z0
-	VMOVUPS.Z    64(DI), K2, Z1
-	ADDQ         BX, DI
-	VMOVUPS.Z    (DI), K1, Z2
-	VMOVUPS.Z    64(DI), K2, Z3
+	MOVQ         SI, R9
+	VMOVUPS.Z    (R9), K1, Z0
+	VMOVUPS.Z    64(R9), K2, Z1
+	ADDQ         DI, R9
+	VMOVUPS.Z    (R9), K1, Z2
+	VMOVUPS.Z    64(R9), K2, Z3
 
 block:
-	PREFETCHT1   32896(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3712(CX)
-	PREFETCHT1   32960(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3776(CX)
 	VPXORD       Z4, Z4, Z4
 	VPXORD       Z5, Z5, Z5
 	VPXORD       Z6, Z6, Z6
 	VPXORD       Z7, Z7, Z7
-	PREFETCHT1   32256(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3072(CX)
 	VMOVDQU64    (CX), Z11
-	PREFETCHT1   32320(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3136(CX)
 	VMOVDQU64    64(CX), Z15
-	PREFETCHT1   32384(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3200(CX)
 	VMOVDQU64    128(CX), Z16
-	PREFETCHT1   32448(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3264(CX)
 	VMOVDQU64    192(CX), Z17
-	PREFETCHT1   32512(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3328(CX)
 	VMOVDQU64    256(CX), Z18
 	VPANDD       Z11, Z12, Z8
@@ -555,19 +578,24 @@ block:
 	VPBROADCASTD 44(AX), Z10
 	VPDPBUSD     Z10, Z8, Z6
 	VPDPBUSD     Z10, Z9, Z7
-	PREFETCHT1   32576(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3392(CX)
 	VMOVDQU64    320(CX), Z11
-	PREFETCHT1   32640(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3456(CX)
 	VMOVDQU64    384(CX), Z15
-	PREFETCHT1   32704(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3520(CX)
 	VMOVDQU64    448(CX), Z16
-	PREFETCHT1   32768(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3584(CX)
 	VMOVDQU64    512(CX), Z17
-	PREFETCHT1   32832(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3648(CX)
 	VMOVDQU64    576(CX), Z18
 	VPANDD       Z11, Z12, Z8
@@ -641,12 +669,12 @@ block:
 	VADDPS      Z11, Z3, Z3
 	ADDQ        $0x00000058, AX
 	ADDQ        $0x00000300, CX
-	DECQ        SI
+	DECQ        R8
 	JNZ         block
-	MOVQ        DX, AX
+	MOVQ        SI, AX
 	VMOVUPS     Z0, K1, (AX)
 	VMOVUPS     Z1, K2, 64(AX)
-	ADDQ        BX, AX
+	ADDQ        DI, AX
 	VMOVUPS     Z2, K1, (AX)
 	VMOVUPS     Z3, K2, 64(AX)
 	VZEROUPPER
@@ -868,47 +896,51 @@ block:
 	VZEROUPPER
 	RET
 
-// func zt_gemm_q5_1_3x32_avx512vnni_ahead(dst *float32, stride int64, a *byte, w *byte, blocks int64, mask uint64, accumulate int64, work *byte)
+// func zt_gemm_q5_1_3x32_avx512vnni_ahead(dst *float32, stride int64, a *byte, w *byte, blocks int64, mask uint64, accumulate int64, work *byte, next *byte, step int64)
 // Requires: AVX, AVX512F, AVX512VNNI, MMX+
-TEXT ·zt_gemm_q5_1_3x32_avx512vnni_ahead(SB), NOSPLIT, $0-64
+TEXT ·zt_gemm_q5_1_3x32_avx512vnni_ahead(SB), NOSPLIT, $0-80
 	MOVQ         a+16(FP), AX
 	MOVQ         w+24(FP), CX
-	MOVL         $0x1f1f1f1f, DX
-	VPBROADCASTD DX, Z16
-	MOVL         $0x07070707, DX
-	VPBROADCASTD DX, Z17
-	MOVL         $0x0f0f0f0f, DX
-	VPBROADCASTD DX, Z18
-	MOVQ         dst+0(FP), DX
-	MOVQ         stride+8(FP), BX
-	MOVQ         blocks+32(FP), SI
-	MOVQ         mask+40(FP), DI
-	KMOVW        DI, K1
-	SHRQ         $0x10, DI
-	KMOVW        DI, K2
+	MOVQ         next+64(FP), DX
+	MOVQ         step+72(FP), BX
+	MOVL         $0x1f1f1f1f, SI
+	VPBROADCASTD SI, Z16
+	MOVL         $0x07070707, SI
+	VPBROADCASTD SI, Z17
+	MOVL         $0x0f0f0f0f, SI
+	VPBROADCASTD SI, Z18
+	MOVQ         dst+0(FP), SI
+	MOVQ         stride+8(FP), DI
+	MOVQ         blocks+32(FP), R8
+	MOVQ         mask+40(FP), R9
+	KMOVW        R9, K1
+	SHRQ         $0x10, R9
+	KMOVW        R9, K2
 	VXORPS       X0, X0, X0
 	VXORPS       X1, X1, X1
 	VXORPS       X2, X2, X2
 	VXORPS       X3, X3, X3
 	VXORPS       X4, X4, X4
 	VXORPS       X5, X5, X5
-	MOVQ         accumulate+48(FP), DI
-	TESTQ        DI, DI
+	MOVQ         accumulate+48(FP), R9
+	TESTQ        R9, R9
 	JZ           block
-	MOVQ         DX, DI
-	VMOVUPS.Z    (DI), K1, Z0
-	VMOVUPS.Z    64(DI), K2, Z1
-	ADDQ         BX, DI
-	VMOVUPS.Z    (DI), K1, Z2
-	VMOVUPS.Z    64(DI), K2, Z3
-	ADDQ         BX, DI
-	VMOVUPS.Z    (DI), K1, Z4
-	VMOVUPS.Z    64(DI), K2, Z5
+	MOVQ         SI, R9
+	VMOVUPS.Z    (R9), K1, Z0
+	VMOVUPS.Z    64(R9), K2, Z1
+	ADDQ         DI, R9
+	VMOVUPS.Z    (R9), K1, Z2
+	VMOVUPS.Z    64(R9), K2, Z3
+	ADDQ         DI, R9
+	VMOVUPS.Z    (R9), K1, Z4
+	VMOVUPS.Z    64(R9), K2, Z5
 
 block:
-	PREFETCHT1   32896(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3712(CX)
-	PREFETCHT1   32960(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3776(CX)
 	VPXORD       Z6, Z6, Z6
 	VPXORD       Z7, Z7, Z7
@@ -916,19 +948,24 @@ block:
 	VPXORD       Z9, Z9, Z9
 	VPXORD       Z10, Z10, Z10
 	VPXORD       Z11, Z11, Z11
-	PREFETCHT1   32256(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3072(CX)
 	VMOVDQU64    (CX), Z15
-	PREFETCHT1   32320(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3136(CX)
 	VMOVDQU64    64(CX), Z19
-	PREFETCHT1   32384(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3200(CX)
 	VMOVDQU64    128(CX), Z20
-	PREFETCHT1   32448(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3264(CX)
 	VMOVDQU64    192(CX), Z21
-	PREFETCHT1   32512(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3328(CX)
 	VMOVDQU64    256(CX), Z22
 	VPANDD       Z15, Z16, Z12
@@ -986,19 +1023,24 @@ block:
 	VPBROADCASTD 76(AX), Z14
 	VPDPBUSD     Z14, Z12, Z10
 	VPDPBUSD     Z14, Z13, Z11
-	PREFETCHT1   32576(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3392(CX)
 	VMOVDQU64    320(CX), Z15
-	PREFETCHT1   32640(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3456(CX)
 	VMOVDQU64    384(CX), Z19
-	PREFETCHT1   32704(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3520(CX)
 	VMOVDQU64    448(CX), Z20
-	PREFETCHT1   32768(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3584(CX)
 	VMOVDQU64    512(CX), Z21
-	PREFETCHT1   32832(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3648(CX)
 	VMOVDQU64    576(CX), Z22
 	VPANDD       Z15, Z16, Z12
@@ -1094,15 +1136,15 @@ block:
 	VADDPS      Z15, Z5, Z5
 	ADDQ        $0x00000084, AX
 	ADDQ        $0x00000300, CX
-	DECQ        SI
+	DECQ        R8
 	JNZ         block
-	MOVQ        DX, AX
+	MOVQ        SI, AX
 	VMOVUPS     Z0, K1, (AX)
 	VMOVUPS     Z1, K2, 64(AX)
-	ADDQ        BX, AX
+	ADDQ        DI, AX
 	VMOVUPS     Z2, K1, (AX)
 	VMOVUPS     Z3, K2, 64(AX)
-	ADDQ        BX, AX
+	ADDQ        DI, AX
 	VMOVUPS     Z4, K1, (AX)
 	VMOVUPS     Z5, K2, 64(AX)
 	VZEROUPPER
@@ -1368,24 +1410,26 @@ block:
 	VZEROUPPER
 	RET
 
-// func zt_gemm_q5_1_4x32_avx512vnni_ahead(dst *float32, stride int64, a *byte, w *byte, blocks int64, mask uint64, accumulate int64, work *byte)
+// func zt_gemm_q5_1_4x32_avx512vnni_ahead(dst *float32, stride int64, a *byte, w *byte, blocks int64, mask uint64, accumulate int64, work *byte, next *byte, step int64)
 // Requires: AVX, AVX512F, AVX512VNNI, MMX+
-TEXT ·zt_gemm_q5_1_4x32_avx512vnni_ahead(SB), NOSPLIT, $0-64
+TEXT ·zt_gemm_q5_1_4x32_avx512vnni_ahead(SB), NOSPLIT, $0-80
 	MOVQ         a+16(FP), AX
 	MOVQ         w+24(FP), CX
-	MOVL         $0x1f1f1f1f, DX
-	VPBROADCASTD DX, Z20
-	MOVL         $0x07070707, DX
-	VPBROADCASTD DX, Z21
-	MOVL         $0x0f0f0f0f, DX
-	VPBROADCASTD DX, Z22
-	MOVQ         dst+0(FP), DX
-	MOVQ         stride+8(FP), BX
-	MOVQ         blocks+32(FP), SI
-	MOVQ         mask+40(FP), DI
-	KMOVW        DI, K1
-	SHRQ         $0x10, DI
-	KMOVW        DI, K2
+	MOVQ         next+64(FP), DX
+	MOVQ         step+72(FP), BX
+	MOVL         $0x1f1f1f1f, SI
+	VPBROADCASTD SI, Z20
+	MOVL         $0x07070707, SI
+	VPBROADCASTD SI, Z21
+	MOVL         $0x0f0f0f0f, SI
+	VPBROADCASTD SI, Z22
+	MOVQ         dst+0(FP), SI
+	MOVQ         stride+8(FP), DI
+	MOVQ         blocks+32(FP), R8
+	MOVQ         mask+40(FP), R9
+	KMOVW        R9, K1
+	SHRQ         $0x10, R9
+	KMOVW        R9, K2
 	VXORPS       X0, X0, X0
 	VXORPS       X1, X1, X1
 	VXORPS       X2, X2, X2
@@ -1394,26 +1438,28 @@ TEXT ·zt_gemm_q5_1_4x32_avx512vnni_ahead(SB), NOSPLIT, $0-64
 	VXORPS       X5, X5, X5
 	VXORPS       X6, X6, X6
 	VXORPS       X7, X7, X7
-	MOVQ         accumulate+48(FP), DI
-	TESTQ        DI, DI
+	MOVQ         accumulate+48(FP), R9
+	TESTQ        R9, R9
 	JZ           block
-	MOVQ         DX, DI
-	VMOVUPS.Z    (DI), K1, Z0
-	VMOVUPS.Z    64(DI), K2, Z1
-	ADDQ         BX, DI
-	VMOVUPS.Z    (DI), K1, Z2
-	VMOVUPS.Z    64(DI), K2, Z3
-	ADDQ         BX, DI
-	VMOVUPS.Z    (DI), K1, Z4
-	VMOVUPS.Z    64(DI), K2, Z5
-	ADDQ         BX, DI
-	VMOVUPS.Z    (DI), K1, Z6
-	VMOVUPS.Z    64(DI), K2, Z7
+	MOVQ         SI, R9
+	VMOVUPS.Z    (R9), K1, Z0
+	VMOVUPS.Z    64(R9), K2, Z1
+	ADDQ         DI, R9
+	VMOVUPS.Z    (R9), K1, Z2
+	VMOVUPS.Z    64(R9), K2, Z3
+	ADDQ         DI, R9
+	VMOVUPS.Z    (R9), K1, Z4
+	VMOVUPS.Z    64(R9), K2, Z5
+	ADDQ         DI, R9
+	VMOVUPS.Z    (R9), K1, Z6
+	VMOVUPS.Z    64(R9), K2, Z7
 
 block:
-	PREFETCHT1   32896(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3712(CX)
-	PREFETCHT1   32960(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3776(CX)
 	VPXORD       Z8, Z8, Z8
 	VPXORD       Z9, Z9, Z9
@@ -1423,19 +1469,24 @@ block:
 	VPXORD       Z13, Z13, Z13
 	VPXORD       Z14, Z14, Z14
 	VPXORD       Z15, Z15, Z15
-	PREFETCHT1   32256(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3072(CX)
 	VMOVDQU64    (CX), Z19
-	PREFETCHT1   32320(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3136(CX)
 	VMOVDQU64    64(CX), Z23
-	PREFETCHT1   32384(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3200(CX)
 	VMOVDQU64    128(CX), Z24
-	PREFETCHT1   32448(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3264(CX)
 	VMOVDQU64    192(CX), Z25
-	PREFETCHT1   32512(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3328(CX)
 	VMOVDQU64    256(CX), Z26
 	VPANDD       Z19, Z20, Z16
@@ -1505,19 +1556,24 @@ block:
 	VPBROADCASTD 108(AX), Z18
 	VPDPBUSD     Z18, Z16, Z14
 	VPDPBUSD     Z18, Z17, Z15
-	PREFETCHT1   32576(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3392(CX)
 	VMOVDQU64    320(CX), Z19
-	PREFETCHT1   32640(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3456(CX)
 	VMOVDQU64    384(CX), Z23
-	PREFETCHT1   32704(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3520(CX)
 	VMOVDQU64    448(CX), Z24
-	PREFETCHT1   32768(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3584(CX)
 	VMOVDQU64    512(CX), Z25
-	PREFETCHT1   32832(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3648(CX)
 	VMOVDQU64    576(CX), Z26
 	VPANDD       Z19, Z20, Z16
@@ -1635,18 +1691,18 @@ block:
 	VADDPS      Z19, Z7, Z7
 	ADDQ        $0x000000b0, AX
 	ADDQ        $0x00000300, CX
-	DECQ        SI
+	DECQ        R8
 	JNZ         block
-	MOVQ        DX, AX
+	MOVQ        SI, AX
 	VMOVUPS     Z0, K1, (AX)
 	VMOVUPS     Z1, K2, 64(AX)
-	ADDQ        BX, AX
+	ADDQ        DI, AX
 	VMOVUPS     Z2, K1, (AX)
 	VMOVUPS     Z3, K2, 64(AX)
-	ADDQ        BX, AX
+	ADDQ        DI, AX
 	VMOVUPS     Z4, K1, (AX)
 	VMOVUPS     Z5, K2, 64(AX)
-	ADDQ        BX, AX
+	ADDQ        DI, AX
 	VMOVUPS     Z6, K1, (AX)
 	VMOVUPS     Z7, K2, 64(AX)
 	VZEROUPPER
@@ -1956,24 +2012,26 @@ block:
 	VZEROUPPER
 	RET
 
-// func zt_gemm_q5_1_5x32_avx512vnni_ahead(dst *float32, stride int64, a *byte, w *byte, blocks int64, mask uint64, accumulate int64, work *byte)
+// func zt_gemm_q5_1_5x32_avx512vnni_ahead(dst *float32, stride int64, a *byte, w *byte, blocks int64, mask uint64, accumulate int64, work *byte, next *byte, step int64)
 // Requires: AVX, AVX512F, AVX512VNNI, MMX+
-TEXT ·zt_gemm_q5_1_5x32_avx512vnni_ahead(SB), NOSPLIT, $0-64
+TEXT ·zt_gemm_q5_1_5x32_avx512vnni_ahead(SB), NOSPLIT, $0-80
 	MOVQ         a+16(FP), AX
 	MOVQ         w+24(FP), CX
-	MOVL         $0x1f1f1f1f, DX
-	VPBROADCASTD DX, Z24
-	MOVL         $0x07070707, DX
-	VPBROADCASTD DX, Z25
-	MOVL         $0x0f0f0f0f, DX
-	VPBROADCASTD DX, Z26
-	MOVQ         dst+0(FP), DX
-	MOVQ         stride+8(FP), BX
-	MOVQ         blocks+32(FP), SI
-	MOVQ         mask+40(FP), DI
-	KMOVW        DI, K1
-	SHRQ         $0x10, DI
-	KMOVW        DI, K2
+	MOVQ         next+64(FP), DX
+	MOVQ         step+72(FP), BX
+	MOVL         $0x1f1f1f1f, SI
+	VPBROADCASTD SI, Z24
+	MOVL         $0x07070707, SI
+	VPBROADCASTD SI, Z25
+	MOVL         $0x0f0f0f0f, SI
+	VPBROADCASTD SI, Z26
+	MOVQ         dst+0(FP), SI
+	MOVQ         stride+8(FP), DI
+	MOVQ         blocks+32(FP), R8
+	MOVQ         mask+40(FP), R9
+	KMOVW        R9, K1
+	SHRQ         $0x10, R9
+	KMOVW        R9, K2
 	VXORPS       X0, X0, X0
 	VXORPS       X1, X1, X1
 	VXORPS       X2, X2, X2
@@ -1984,29 +2042,31 @@ TEXT ·zt_gemm_q5_1_5x32_avx512vnni_ahead(SB), NOSPLIT, $0-64
 	VXORPS       X7, X7, X7
 	VXORPS       X8, X8, X8
 	VXORPS       X9, X9, X9
-	MOVQ         accumulate+48(FP), DI
-	TESTQ        DI, DI
+	MOVQ         accumulate+48(FP), R9
+	TESTQ        R9, R9
 	JZ           block
-	MOVQ         DX, DI
-	VMOVUPS.Z    (DI), K1, Z0
-	VMOVUPS.Z    64(DI), K2, Z1
-	ADDQ         BX, DI
-	VMOVUPS.Z    (DI), K1, Z2
-	VMOVUPS.Z    64(DI), K2, Z3
-	ADDQ         BX, DI
-	VMOVUPS.Z    (DI), K1, Z4
-	VMOVUPS.Z    64(DI), K2, Z5
-	ADDQ         BX, DI
-	VMOVUPS.Z    (DI), K1, Z6
-	VMOVUPS.Z    64(DI), K2, Z7
-	ADDQ         BX, DI
-	VMOVUPS.Z    (DI), K1, Z8
-	VMOVUPS.Z    64(DI), K2, Z9
+	MOVQ         SI, R9
+	VMOVUPS.Z    (R9), K1, Z0
+	VMOVUPS.Z    64(R9), K2, Z1
+	ADDQ         DI, R9
+	VMOVUPS.Z    (R9), K1, Z2
+	VMOVUPS.Z    64(R9), K2, Z3
+	ADDQ         DI, R9
+	VMOVUPS.Z    (R9), K1, Z4
+	VMOVUPS.Z    64(R9), K2, Z5
+	ADDQ         DI, R9
+	VMOVUPS.Z    (R9), K1, Z6
+	VMOVUPS.Z    64(R9), K2, Z7
+	ADDQ         DI, R9
+	VMOVUPS.Z    (R9), K1, Z8
+	VMOVUPS.Z    64(R9), K2, Z9
 
 block:
-	PREFETCHT1   32896(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3712(CX)
-	PREFETCHT1   32960(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3776(CX)
 	VPXORD       Z10, Z10, Z10
 	VPXORD       Z11, Z11, Z11
@@ -2018,19 +2078,24 @@ block:
 	VPXORD       Z17, Z17, Z17
 	VPXORD       Z18, Z18, Z18
 	VPXORD       Z19, Z19, Z19
-	PREFETCHT1   32256(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3072(CX)
 	VMOVDQU64    (CX), Z23
-	PREFETCHT1   32320(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3136(CX)
 	VMOVDQU64    64(CX), Z27
-	PREFETCHT1   32384(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3200(CX)
 	VMOVDQU64    128(CX), Z28
-	PREFETCHT1   32448(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3264(CX)
 	VMOVDQU64    192(CX), Z29
-	PREFETCHT1   32512(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3328(CX)
 	VMOVDQU64    256(CX), Z30
 	VPANDD       Z23, Z24, Z20
@@ -2112,19 +2177,24 @@ block:
 	VPBROADCASTD 140(AX), Z22
 	VPDPBUSD     Z22, Z20, Z18
 	VPDPBUSD     Z22, Z21, Z19
-	PREFETCHT1   32576(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3392(CX)
 	VMOVDQU64    320(CX), Z23
-	PREFETCHT1   32640(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3456(CX)
 	VMOVDQU64    384(CX), Z27
-	PREFETCHT1   32704(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3520(CX)
 	VMOVDQU64    448(CX), Z28
-	PREFETCHT1   32768(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3584(CX)
 	VMOVDQU64    512(CX), Z29
-	PREFETCHT1   32832(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3648(CX)
 	VMOVDQU64    576(CX), Z30
 	VPANDD       Z23, Z24, Z20
@@ -2264,21 +2334,21 @@ block:
 	VADDPS      Z23, Z9, Z9
 	ADDQ        $0x000000dc, AX
 	ADDQ        $0x00000300, CX
-	DECQ        SI
+	DECQ        R8
 	JNZ         block
-	MOVQ        DX, AX
+	MOVQ        SI, AX
 	VMOVUPS     Z0, K1, (AX)
 	VMOVUPS     Z1, K2, 64(AX)
-	ADDQ        BX, AX
+	ADDQ        DI, AX
 	VMOVUPS     Z2, K1, (AX)
 	VMOVUPS     Z3, K2, 64(AX)
-	ADDQ        BX, AX
+	ADDQ        DI, AX
 	VMOVUPS     Z4, K1, (AX)
 	VMOVUPS     Z5, K2, 64(AX)
-	ADDQ        BX, AX
+	ADDQ        DI, AX
 	VMOVUPS     Z6, K1, (AX)
 	VMOVUPS     Z7, K2, 64(AX)
-	ADDQ        BX, AX
+	ADDQ        DI, AX
 	VMOVUPS     Z8, K1, (AX)
 	VMOVUPS     Z9, K2, 64(AX)
 	VZEROUPPER
@@ -2622,24 +2692,26 @@ block:
 	VZEROUPPER
 	RET
 
-// func zt_gemm_q5_1_6x32_avx512vnni_ahead(dst *float32, stride int64, a *byte, w *byte, blocks int64, mask uint64, accumulate int64, work *byte)
+// func zt_gemm_q5_1_6x32_avx512vnni_ahead(dst *float32, stride int64, a *byte, w *byte, blocks int64, mask uint64, accumulate int64, work *byte, next *byte, step int64)
 // Requires: AVX, AVX512F, AVX512VNNI, MMX+
-TEXT ·zt_gemm_q5_1_6x32_avx512vnni_ahead(SB), NOSPLIT, $0-64
+TEXT ·zt_gemm_q5_1_6x32_avx512vnni_ahead(SB), NOSPLIT, $0-80
 	MOVQ         a+16(FP), AX
 	MOVQ         w+24(FP), CX
-	MOVL         $0x1f1f1f1f, DX
-	VPBROADCASTD DX, Z28
-	MOVL         $0x07070707, DX
-	VPBROADCASTD DX, Z29
-	MOVL         $0x0f0f0f0f, DX
-	VPBROADCASTD DX, Z30
-	MOVQ         dst+0(FP), DX
-	MOVQ         stride+8(FP), BX
-	MOVQ         blocks+32(FP), SI
-	MOVQ         mask+40(FP), DI
-	KMOVW        DI, K1
-	SHRQ         $0x10, DI
-	KMOVW        DI, K2
+	MOVQ         next+64(FP), DX
+	MOVQ         step+72(FP), BX
+	MOVL         $0x1f1f1f1f, SI
+	VPBROADCASTD SI, Z28
+	MOVL         $0x07070707, SI
+	VPBROADCASTD SI, Z29
+	MOVL         $0x0f0f0f0f, SI
+	VPBROADCASTD SI, Z30
+	MOVQ         dst+0(FP), SI
+	MOVQ         stride+8(FP), DI
+	MOVQ         blocks+32(FP), R8
+	MOVQ         mask+40(FP), R9
+	KMOVW        R9, K1
+	SHRQ         $0x10, R9
+	KMOVW        R9, K2
 	VXORPS       X0, X0, X0
 	VXORPS       X1, X1, X1
 	VXORPS       X2, X2, X2
@@ -2652,32 +2724,34 @@ TEXT ·zt_gemm_q5_1_6x32_avx512vnni_ahead(SB), NOSPLIT, $0-64
 	VXORPS       X9, X9, X9
 	VXORPS       X10, X10, X10
 	VXORPS       X11, X11, X11
-	MOVQ         accumulate+48(FP), DI
-	TESTQ        DI, DI
+	MOVQ         accumulate+48(FP), R9
+	TESTQ        R9, R9
 	JZ           block
-	MOVQ         DX, DI
-	VMOVUPS.Z    (DI), K1, Z0
-	VMOVUPS.Z    64(DI), K2, Z1
-	ADDQ         BX, DI
-	VMOVUPS.Z    (DI), K1, Z2
-	VMOVUPS.Z    64(DI), K2, Z3
-	ADDQ         BX, DI
-	VMOVUPS.Z    (DI), K1, Z4
-	VMOVUPS.Z    64(DI), K2, Z5
-	ADDQ         BX, DI
-	VMOVUPS.Z    (DI), K1, Z6
-	VMOVUPS.Z    64(DI), K2, Z7
-	ADDQ         BX, DI
-	VMOVUPS.Z    (DI), K1, Z8
-	VMOVUPS.Z    64(DI), K2, Z9
-	ADDQ         BX, DI
-	VMOVUPS.Z    (DI), K1, Z10
-	VMOVUPS.Z    64(DI), K2, Z11
+	MOVQ         SI, R9
+	VMOVUPS.Z    (R9), K1, Z0
+	VMOVUPS.Z    64(R9), K2, Z1
+	ADDQ         DI, R9
+	VMOVUPS.Z    (R9), K1, Z2
+	VMOVUPS.Z    64(R9), K2, Z3
+	ADDQ         DI, R9
+	VMOVUPS.Z    (R9), K1, Z4
+	VMOVUPS.Z    64(R9), K2, Z5
+	ADDQ         DI, R9
+	VMOVUPS.Z    (R9), K1, Z6
+	VMOVUPS.Z    64(R9), K2, Z7
+	ADDQ         DI, R9
+	VMOVUPS.Z    (R9), K1, Z8
+	VMOVUPS.Z    64(R9), K2, Z9
+	ADDQ         DI, R9
+	VMOVUPS.Z    (R9), K1, Z10
+	VMOVUPS.Z    64(R9), K2, Z11
 
 block:
-	PREFETCHT1   32896(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3712(CX)
-	PREFETCHT1   32960(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3776(CX)
 	VPXORD       Z12, Z12, Z12
 	VPXORD       Z13, Z13, Z13
@@ -2691,15 +2765,20 @@ block:
 	VPXORD       Z21, Z21, Z21
 	VPXORD       Z22, Z22, Z22
 	VPXORD       Z23, Z23, Z23
-	PREFETCHT1   32256(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3072(CX)
-	PREFETCHT1   32320(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3136(CX)
-	PREFETCHT1   32384(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3200(CX)
-	PREFETCHT1   32448(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3264(CX)
-	PREFETCHT1   32512(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3328(CX)
 	VPANDD       (CX), Z28, Z24
 	VPANDD       64(CX), Z28, Z25
@@ -2792,15 +2871,20 @@ block:
 	VPBROADCASTD 172(AX), Z26
 	VPDPBUSD     Z26, Z24, Z22
 	VPDPBUSD     Z26, Z25, Z23
-	PREFETCHT1   32576(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3392(CX)
-	PREFETCHT1   32640(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3456(CX)
-	PREFETCHT1   32704(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3520(CX)
-	PREFETCHT1   32768(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3584(CX)
-	PREFETCHT1   32832(CX)
+	PREFETCHT1   (DX)
+	ADDQ         BX, DX
 	PREFETCHT0   3648(CX)
 	VPANDD       320(CX), Z28, Z24
 	VPANDD       384(CX), Z28, Z25
@@ -2961,24 +3045,24 @@ block:
 	VADDPS      Z27, Z11, Z11
 	ADDQ        $0x00000108, AX
 	ADDQ        $0x00000300, CX
-	DECQ        SI
+	DECQ        R8
 	JNZ         block
-	MOVQ        DX, AX
+	MOVQ        SI, AX
 	VMOVUPS     Z0, K1, (AX)
 	VMOVUPS     Z1, K2, 64(AX)
-	ADDQ        BX, AX
+	ADDQ        DI, AX
 	VMOVUPS     Z2, K1, (AX)
 	VMOVUPS     Z3, K2, 64(AX)
-	ADDQ        BX, AX
+	ADDQ        DI, AX
 	VMOVUPS     Z4, K1, (AX)
 	VMOVUPS     Z5, K2, 64(AX)
-	ADDQ        BX, AX
+	ADDQ        DI, AX
 	VMOVUPS     Z6, K1, (AX)
 	VMOVUPS     Z7, K2, 64(AX)
-	ADDQ        BX, AX
+	ADDQ        DI, AX
 	VMOVUPS     Z8, K1, (AX)
 	VMOVUPS     Z9, K2, 64(AX)
-	ADDQ        BX, AX
+	ADDQ        DI, AX
 	VMOVUPS     Z10, K1, (AX)
 	VMOVUPS     Z11, K2, 64(AX)
 	VZEROUPPER

@@ -151,7 +151,8 @@ func (p problem) check(t testing.TB, k kernel.Info, fn checker.Func, r *rand.Ran
 
 	work := checker.AtEnd[byte](t, "work", program.WorkBytes(p.Spec, k.Rows), 64)
 	call := func(from, to, accumulate int) {
-		fn.Call(t, dst, 4*stride, a[from*len(a)/p.blocks:], w[from*p.PanelBytes():], to-from, uint64(1)<<cols-1, accumulate, work)
+		args := []any{dst, 4 * stride, a[from*len(a)/p.blocks:], w[from*p.PanelBytes():], to - from, uint64(1)<<cols - 1, accumulate, work}
+		fn.Call(t, append(args, prefetched(k, w)...)...)
 	}
 	if first > 0 {
 		call(0, first, 0)
@@ -168,6 +169,14 @@ func (p problem) check(t testing.TB, k kernel.Info, fn checker.Func, r *rand.Ran
 			t.Fatalf("%s: row %d column %d of %d x %d, %d blocks, the first call %d: %v, want %v", k.Name, row, c, k.Rows, cols, p.blocks, first, got, want)
 		}
 	}
+}
+
+// prefetched returns the arguments by which a kernel is told to prefetch the weights that it reads, if it prefetches.
+func prefetched(k kernel.Info, w []byte) []any {
+	if !k.Ahead {
+		return nil
+	}
+	return []any{w, 64}
 }
 
 func TestGEMM(t *testing.T) {
@@ -379,7 +388,8 @@ func BenchmarkGEMM(b *testing.B) {
 				copy(w, p.panel)
 				dst := checker.AtEnd[float32](b, "dst", k.Rows*k.Cols, 64)
 				work := checker.AtEnd[byte](b, "work", program.WorkBytes(s, k.Rows), 64)
-				checker.ABI0(k.Name, gemm.Entries()[k.Name], 0).Bench(b, int64(len(w)), dst, 4*k.Cols, a, w, p.blocks, uint64(1)<<k.Cols-1, 0, work)
+				args := append([]any{dst, 4 * k.Cols, a, w, p.blocks, uint64(1)<<k.Cols - 1, 0, work}, prefetched(k, w)...)
+				checker.ABI0(k.Name, gemm.Entries()[k.Name], 0).Bench(b, int64(len(w)), args...)
 				ops := 2 * float64(k.Rows*k.Cols*p.blocks*s.Block)
 				b.ReportMetric(ops*float64(b.N)/b.Elapsed().Seconds()/1e9, "GOP/s")
 			})

@@ -52,8 +52,8 @@ type Info struct {
 	Type string // ggml's name of the weight type, empty for kernels that serve none
 	Rows int    // activation rows a call computes, GEMM only
 	Cols int    // weight rows in a panel, GEMM only
-	// Ahead is how many blocks of weights before their use the kernel prefetches, GEMM only.
-	Ahead int
+	// Ahead is set if the kernel prefetches the weights that its caller is going to need, GEMM only.
+	Ahead bool
 	Args  []Arg
 	// Oracle is what the results are held to, bit for bit.
 	Oracle string

@@ -29,7 +29,7 @@ type Type struct {
 	Expand  *kernel.Info  // makes panels of Kernels of packed ones, nil where the kernels read these
 	Kernels *weight.Spec  // what the kernels read
 	GEMM    []kernel.Info // by activation rows: element i computes i+1
-	Ahead   []kernel.Info // the same, prefetching weights, where they are read from memory
+	Ahead   []kernel.Info // the same, prefetching weights; none of types that are expanded
 }
 
 // Types returns every weight type that has kernels.
@@ -46,14 +46,11 @@ func Types() []Type {
 		for _, k := range all {
 			switch {
 			case k.Op != kernel.GEMM || k.Type != t.Kernels.Name:
-			case k.Ahead > 0:
+			case k.Ahead:
 				t.Ahead = append(t.Ahead, k)
 			default:
 				t.GEMM = append(t.GEMM, k)
 			}
-		}
-		if t.Expand != nil {
-			t.Ahead = t.GEMM
 		}
 		if t.GEMM != nil {
 			types = append(types, t)

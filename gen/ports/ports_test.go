@@ -91,7 +91,7 @@ func TestTile(t *testing.T) {
 		c := slices.IndexFunc(CPUs, func(c CPU) bool { return c.Name == cpu })
 		best := map[string]float64{}
 		for _, r := range rowsOf(t) {
-			if r.Needed() > 0 && r.Rows == target.Tile.Rows && r.Cols == target.Tile.Cols && r.Ahead == 0 {
+			if r.Needed() > 0 && r.Rows == target.Tile.Rows && r.Cols == target.Tile.Cols && !r.Ahead {
 				best[r.Type] = r.Share(c)
 			}
 		}

@@ -140,7 +140,7 @@ func Write(w io.Writer, rows []Row) error {
 		if !slices.Contains(types, r.Type) {
 			types = append(types, r.Type)
 		}
-		if most = max(most, r.Rows); r.Ahead == 0 && r.Rows > tallest[r.Type].Rows {
+		if most = max(most, r.Rows); !r.Ahead && r.Rows > tallest[r.Type].Rows {
 			tallest[r.Type] = r
 		}
 	}
@@ -156,7 +156,7 @@ func Write(w io.Writer, rows []Row) error {
 			for n := range most {
 				cell := ""
 				for _, r := range rows {
-					if r.Type == t && r.Rows == n+1 && r.Ahead == 0 && r.Needed() > 0 {
+					if r.Type == t && r.Rows == n+1 && !r.Ahead && r.Needed() > 0 {
 						cell = percent(r.Share(i))
 					}
 				}
@@ -174,7 +174,7 @@ func Write(w io.Writer, rows []Row) error {
 			titles = append(titles, fmt.Sprint(n+1))
 			sum, count, high, of := 0.0, 0.0, 0.0, ""
 			for _, r := range rows {
-				if r.Needed() == 0 || r.Rows != n+1 || r.Ahead > 0 {
+				if r.Needed() == 0 || r.Rows != n+1 || r.Ahead {
 					continue
 				}
 				x := tallest[r.Type].Share(i) / r.Share(i)

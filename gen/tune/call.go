@@ -12,13 +12,15 @@ import (
 	"github.com/llama-zen-turbo/llama-zen-turbo/avo/roofline"
 )
 
-// call calls the ABI0 function at entry, which takes up to 8 arguments of 8 bytes. What they point to must not be on a Go stack.
+// call calls the ABI0 function at entry, which takes up to maxArguments of 8 bytes each. What they point to must not be on a Go stack.
 //
 //go:noescape
-func call(entry uintptr, args *[8]uint64)
+func call(entry uintptr, args *[maxArguments]uint64)
+
+const maxArguments = 10
 
 // arguments are those of kernels that read panels, in the order of argumentNames.
-type arguments [8]uint64
+type arguments [maxArguments]uint64
 
 const (
 	argDst = iota
@@ -29,14 +31,16 @@ const (
 	argMask
 	argAccumulate
 	argWork
+	argNext
+	argStep
 )
 
-var argumentNames = []string{"dst", "stride", "a", "w", "blocks", "mask", "accumulate", "work"}
+var argumentNames = []string{"dst", "stride", "a", "w", "blocks", "mask", "accumulate", "work", "next", "step"}
 
 // function is a kernel that reads panels.
 type function struct {
 	entry uintptr
-	order [8]int // of its arguments in arguments
+	order [maxArguments]int // of its arguments in arguments
 	n     int
 }
 
@@ -57,7 +61,7 @@ func functionOf(k kernel.Info) (function, error) {
 }
 
 // lay returns x in the kernel's own order.
-func (m function) lay(x arguments) (args [8]uint64) {
+func (m function) lay(x arguments) (args [maxArguments]uint64) {
 	for i := range m.n {
 		args[i] = x[m.order[i]]
 	}
@@ -118,5 +122,5 @@ func newPeak(m *memory) peak {
 
 // run issues rounds times program.PeakChains instructions.
 func (p peak) run(rounds int) {
-	call(p.entry, &[8]uint64{uint64(rounds), p.operands, p.operands + 64, p.operands + 128})
+	call(p.entry, &[maxArguments]uint64{uint64(rounds), p.operands, p.operands + 64, p.operands + 128})
 }

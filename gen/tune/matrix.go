@@ -57,7 +57,7 @@ type matrix struct {
 func newMatrix(m *memory, name string, shape Shape, rows []ports.Row) (*matrix, error) {
 	x := &matrix{Shape: shape, memory: m, kernels: make([]function, program.Rows+1)}
 	for _, r := range rows {
-		if r.Op == kernel.GEMM && r.Type == name && r.Ahead == 0 {
+		if r.Op == kernel.GEMM && r.Type == name && !r.Ahead {
 			x.Spec = r.Spec()
 			var err error
 			if x.kernels[r.Rows], err = functionOf(r.Info); err != nil {

@@ -23,7 +23,7 @@ func (r Result) Table(w io.Writer) error {
 			rows = k.Name
 		case k.Op == kernel.Expand:
 			rows = "expanded"
-		case k.Ahead > 0:
+		case k.Ahead:
 			rows += ", prefetching"
 		}
 		i := k.Cycles.Interval()
@@ -55,8 +55,8 @@ func (r Result) Write(w io.Writer) error {
 
 	p("\n## Kernels\n\nCycles for a block of a panel: the bound that `gen/ports/bounds.md` has for `%s`, what was measured, and the share that the bound is of\n"+
 		"it. %d KiB of weights, in rows of %d, lie in the L2 cache, from where few rows of large weights have to wait for them.\n", c.Name, panels(r.Target)>>10, along)
-	r.kernelTable(&b, "without prefetching", func(k Kernel) bool { return k.Op == kernel.GEMM && k.Ahead == 0 })
-	r.kernelTable(&b, "prefetching", func(k Kernel) bool { return k.Op == kernel.GEMM && k.Ahead > 0 })
+	r.kernelTable(&b, "without prefetching", func(k Kernel) bool { return k.Op == kernel.GEMM && !k.Ahead })
+	r.kernelTable(&b, "prefetching", func(k Kernel) bool { return k.Op == kernel.GEMM && k.Ahead })
 	r.kernelTable(&b, "expanding", func(k Kernel) bool { return k.Op == kernel.Expand })
 
 	r.kernelTable(&b, fmt.Sprintf("%d VPDPBUSD and as many VPMULLD", roofline.PeakChains), func(k Kernel) bool { return k.Op == kernel.Peak })

@@ -224,11 +224,12 @@ func (r *Result) kernels(ctx context.Context, b *bench, m *memory, rows []ports.
 		}
 		panel := k * s.PanelBytes()
 		n := max(1, panels(r.Target)/panel)
-		var calls [][8]uint64
+		var calls [][maxArguments]uint64
 		for p := range n {
 			calls = append(calls, f.lay(arguments{
 				argDst: address(m.result) + uint64(p*next), argStride: uint64(n * next), argA: address(m.activations),
 				argW: address(m.weights) + uint64(p*panel), argBlocks: uint64(k), argMask: 1<<weight.PanelRows - 1, argWork: address(m.work),
+				argNext: address(m.weights) + uint64(p*panel), argStep: 64,
 			}))
 		}
 		once := func() {

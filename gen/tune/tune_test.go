@@ -177,7 +177,7 @@ func TestFunctionOf(t *testing.T) {
 	long.Args = slices.Concat(known.Args, known.Args)
 	missing.Name = "zt_missing"
 	for want, k := range map[string]kernel.Info{
-		`argument "bias"`: strange, "more than the 8": long, "zt_missing is not among": missing,
+		`argument "bias"`: strange, "more than the 10": long, "zt_missing is not among": missing,
 	} {
 		if _, err := functionOf(k); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v, want an error with %q", err, want)

@@ -21,7 +21,7 @@ func expanding() []kernel.Program {
 	var programs []kernel.Program
 	for _, s := range weight.Wides() {
 		for rows := 1; rows <= Rows; rows++ {
-			programs = append(programs, typed{s, rows, 0}.program())
+			programs = append(programs, typed{s, rows, false}.program())
 		}
 	}
 	for _, s := range weight.Specs() {

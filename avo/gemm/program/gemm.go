@@ -18,13 +18,12 @@ import (
 const isa = "avx512vnni"
 
 const (
-	Rows       = 6                     // activation rows of the tallest kernel: 24 sums and what feeds them take all 32 registers
-	vecs       = weight.PanelRows / 16 // vectors that hold a dword for each weight row of a panel
-	aheadBytes = 32 << 10              // how far before their use the prefetching kernels ask for weights to come to L2
-	nearBytes  = 3 << 10               // and to L1
-	spanK      = 32                    // weights that one round of the inner loop computes where there are no sub-scales
-	vnniK      = 4                     // products that VPDPBUSD adds to a dword
-	line       = 64                    // bytes of a vector, and of a cache line
+	Rows      = 6                     // activation rows of the tallest kernel: 24 sums and what feeds them take all 32 registers
+	vecs      = weight.PanelRows / 16 // vectors that hold a dword for each weight row of a panel
+	nearBytes = 3 << 10               // how far before their use the prefetching kernels ask for weights to come from L2 to L1
+	spanK     = 32                    // weights that one round of the inner loop computes where there are no sub-scales
+	vnniK     = 4                     // products that VPDPBUSD adds to a dword
+	line      = 64                    // bytes of a vector, and of a cache line
 )
 
 // Programs returns the GEMM kernels of every weight type that unpacks in registers: for 1 to Rows activation rows, so that any number of
@@ -37,8 +36,8 @@ func Programs() []kernel.Program {
 		}
 		for rows := 1; rows <= Rows; rows++ {
 			programs = append(programs,
-				typed{s, rows, 0}.program(),
-				typed{s, rows, max(1, aheadBytes/s.PanelBytes())}.program())
+				typed{s, rows, false}.program(),
+				typed{s, rows, true}.program())
 		}
 	}
 	programs = append(programs, expanding()...)
@@ -49,7 +48,7 @@ func Programs() []kernel.Program {
 type typed struct {
 	*weight.Spec
 	rows  int
-	ahead int // blocks of weights prefetched before their use, 0 for none
+	ahead bool // prefetches
 }
 
 func (t typed) group() activation.Group { return activation.Group{Format: t.Act, Rows: t.rows} }
@@ -90,7 +89,7 @@ func (t typed) work() (mins, scales, size int) {
 
 // WorkBytes returns the size of the work space that the kernel of a type with so many rows needs, 0 if it uses none.
 func WorkBytes(s *weight.Spec, rows int) int {
-	t := typed{s, rows, 0}
+	t := typed{s, rows, false}
 	if !t.super() {
 		return 0
 	}
@@ -100,8 +99,8 @@ func WorkBytes(s *weight.Spec, rows int) int {
 
 func (t typed) program() kernel.Program {
 	suffix, doc := "", ""
-	if t.ahead > 0 {
-		suffix, doc = "_ahead", fmt.Sprintf(", prefetching weights %d blocks ahead", t.ahead)
+	if t.ahead {
+		suffix, doc = "_ahead", ", prefetching weights"
 	}
 	args := []kernel.Arg{
 		{Name: "dst", Go: "*float32", Out: true, Doc: "result of the first activation row at the panel's first column"},
@@ -119,6 +118,11 @@ func (t typed) program() kernel.Program {
 		args = append(args, kernel.Arg{Name: "work", Go: "*byte", Out: true, Doc: fmt.Sprintf("work space of %d bytes", n)})
 	} else {
 		args = append(args, kernel.Arg{Name: "work", Go: "*byte", Out: true, Doc: "not used"})
+	}
+	if t.ahead {
+		args = append(args,
+			kernel.Arg{Name: "next", Go: "*byte", Doc: "the first line of weights to bring to L2, by one prefetch for each line of the panel"},
+			kernel.Arg{Name: "step", Go: "int64", Doc: "bytes from one of these prefetches to the next: 64 for as many bytes as the panel has"})
 	}
 	return kernel.Program{
 		Info: kernel.Info{
@@ -143,7 +147,8 @@ func (t typed) program() kernel.Program {
 type emitter struct {
 	*Context
 	typed
-	a, w reg.Register
+	a, w       reg.Register
+	next, step reg.Register // of the lines to prefetch
 
 	total   [][]reg.VecVirtual // sums over blocks as floats, or over a super-block as integers
 	sums    [][]reg.VecVirtual // of products, over weights that share a scale
@@ -164,6 +169,10 @@ func newEmitter(c *Context, t typed) *emitter {
 	e.x, e.y = c.ZMM(), c.ZMM()
 	e.a = c.Load(c.Param("a"), c.GP64())
 	e.w = c.Load(c.Param("w"), c.GP64())
+	if t.ahead {
+		e.next = c.Load(c.Param("next"), c.GP64())
+		e.step = c.Load(c.Param("step"), c.GP64())
+	}
 
 	e.quantsAt, e.quants = t.Plane(weight.Quants)
 	for _, value := range e.quants.Spelling.Values {
@@ -246,11 +255,13 @@ func (e *emitter) vector(q Mem, i int, to reg.VecVirtual) {
 	}
 }
 
-// prefetchLine asks for the line of weights that is so far behind m. L1 has too few buffers for what is on its way from memory, L2 enough;
-// from there a line still takes longer than kernels with much to unpack can look ahead.
+// prefetchLine asks for the next line that the caller wants in L2, and for the line of weights a little behind m to come to L1. L1 has too few
+// buffers for what is on its way from memory, L2 enough; from there a line still takes longer than kernels with much to unpack
+// can look ahead.
 func (e *emitter) prefetchLine(m Mem) {
-	if e.ahead > 0 {
-		e.PREFETCHT1(m.Offset(e.ahead * e.PanelBytes()))
+	if e.ahead {
+		e.PREFETCHT1(Mem{Base: e.next})
+		e.ADDQ(e.step, e.next)
 		e.PREFETCHT0(m.Offset(nearBytes))
 	}
 }

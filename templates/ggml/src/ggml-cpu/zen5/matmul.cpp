@@ -57,12 +57,14 @@ class multiplier {
         return aligned(type.work_bytes) + aligned(tile_bytes) + aligned(panels * type.kernel_bytes);
     }
 
-    // This thread's share of count products, none of which has fewer than one row. The threadpool's chunk counter is at nth, unless each has
-    // just one.
+    // Rows so few that memory is the limit and not arithmetic.
+    static bool few(int64_t n) { return n <= 2 * tile_rows; }
+
+    // This thread's share of count products, none of which has fewer than one row. Unless all have few, the threadpool's chunk counter
+    // is at nth.
     void run(const ggml_compute_params * params, const product * products, int64_t count) const {
-        const bool single = std::all_of(products, products + count, [](const product & p) { return p.groups.n == 1; });
-        if (single) {
-            // bound by memory: one contiguous stream per thread
+        if (std::all_of(products, products + count, [](const product & p) { return few(p.groups.n); })) {
+            // one contiguous stream per thread
             const int64_t total = count * panels;
             const int64_t last  = total * (params->ith + 1) / params->nth;
             for (int64_t at = total * params->ith / params->nth; at < last;) {
@@ -73,7 +75,7 @@ class multiplier {
             }
             return;
         }
-        // bound by arithmetic: chunks small enough to share out evenly, and to stay in half of L2 while all rows pass
+        // chunks small enough to share out evenly, and to stay in half of L2 while all rows pass
         const int64_t shared = count * panels / (params->nth * 8);
         const int64_t cached = l2_bytes / 2 / (blocks * type.panel_bytes());
         const int64_t chunk  = std::max<int64_t>(1, std::min({ shared, cached, panels }));
@@ -106,10 +108,31 @@ class multiplier {
         // a panel too large for L2 is taken in parts along k where sums can wait in dst
         const bool    split = type.in_registers && p.rows == nullptr;
         const int64_t part  = split ? std::max<int64_t>(1, std::min<int64_t>(blocks, l2_bytes / 2 / type.panel_bytes())) : blocks;
+        if (few(p.groups.n)) {
+            stream(p, first, last, part);
+            return;
+        }
         for (int64_t b = 0; b < blocks; b += part) {
             for (int64_t g = 0; g < p.groups.count(); g++) {
                 for (int64_t panel = first; panel < last; panel++) {
-                    compute(p, g, panel, packed(p, panel, b), b, std::min(part, blocks - b));
+                    compute(p, g, panel, packed(p, panel, b), b, std::min(part, blocks - b), nullptr, 0);
+                }
+            }
+        }
+    }
+
+    // Reads weights once, while all groups pass each part of a panel. A single group asks for what comes soon; several ask, a share each,
+    // for the part after this one, so that memory works all the time.
+    void stream(const product & p, int64_t first, int64_t last, int64_t part) const {
+        constexpr int64_t soon  = 32 << 10;
+        const int64_t     count = p.groups.count();
+        for (int64_t panel = first; panel < last; panel++) {
+            for (int64_t b = 0; b < blocks; b += part) {
+                const int64_t   n    = std::min(part, blocks - b);
+                const uint8_t * w    = packed(p, panel, b);
+                const int64_t   size = n * type.panel_bytes();
+                for (int64_t g = 0; g < count; g++) {
+                    compute(p, g, panel, w, b, n, count == 1 ? w + soon : w + size + size * g / count, line / count);
                 }
             }
         }
@@ -122,7 +145,7 @@ class multiplier {
             for (int64_t b = 0; b < blocks; b += part) {
                 const int64_t n = std::min(part, blocks - b);
                 type.expand(expanded, packed(p, panel, b), n);
-                compute(p, 0, panel, expanded, b, n);
+                compute(p, 0, panel, expanded, b, n, nullptr, 0);
             }
         }
     }
@@ -138,7 +161,7 @@ class multiplier {
             }
             for (int64_t g = 0; g < p.groups.count(); g++) {
                 for (int64_t i = 0; i < n; i++) {
-                    compute(p, g, from + i, expanded + i * size, 0, blocks);
+                    compute(p, g, from + i, expanded + i * size, 0, blocks, nullptr, 0);
                 }
             }
         }
@@ -148,8 +171,9 @@ class multiplier {
         return p.panels + (panel * blocks + block) * type.panel_bytes();
     }
 
-    // Adds the products of n blocks from block b on, which are at w, to a group's columns of a panel.
-    void compute(const product & p, int64_t g, int64_t panel, const uint8_t * w, int64_t b, int64_t n) const {
+    // Adds the products of n blocks from block b on, which are at w, to a group's columns of a panel. Prefetches from `next` on, unless that
+    // is nullptr.
+    void compute(const product & p, int64_t g, int64_t panel, const uint8_t * w, int64_t b, int64_t n, const uint8_t * next, int64_t step) const {
         const int64_t   per_block = type.block / block_size(type.format) * block_bytes(type.format);
         const int64_t   row       = p.groups.start(g);
         const int       height    = p.groups.height(g);
@@ -158,15 +182,15 @@ class multiplier {
         const int64_t   width     = std::min<int64_t>(cols - col, tile_cols);
         const uint64_t  mask      = ~0ULL >> (64 - width);
 
-        // few rows wait for memory, unless a group before them has brought the weights to L2
-        const bool        ahead  = get_switches().ahead && p.groups.n <= 2 * tile_rows && g == 0;
-        const gemm_kernel kernel = (ahead ? type.ahead : type.gemm)[height - 1];
-        if (p.rows == nullptr) {
-            kernel((float *) ((char *) dst->data + row * dst->nb[1]) + col, dst->nb[1], a, w, n, mask, b > 0, work);
-            return;
+        const bool    apart  = p.rows != nullptr;
+        float *       out    = apart ? tile : (float *) ((char *) dst->data + row * dst->nb[1]) + col;
+        const int64_t stride = apart ? sizeof(float) * tile_cols : dst->nb[1];
+        if (next != nullptr && get_switches().ahead) {
+            type.ahead[height - 1](out, stride, a, w, n, mask, b > 0, work, next, step);
+        } else {
+            type.gemm[height - 1](out, stride, a, w, n, mask, b > 0, work);
         }
-        kernel(tile, sizeof(float) * tile_cols, a, w, n, mask, b > 0, work);
-        for (int r = 0; b + n == blocks && r < height; r++) {
+        for (int r = 0; apart && b + n == blocks && r < height; r++) {
             memcpy((float *) ((char *) dst->data + p.rows[row + r] * dst->nb[1]) + col, tile + r * tile_cols, sizeof(float) * width);
         }
     }
@@ -251,10 +275,11 @@ void mul_mat(const weight_type & type, ggml_compute_params * params, ggml_tensor
     if (!ready) {
         quantize(type, params, src1, groups, activations);
     }
-    if (groups.n > 1 && params->ith == 0) {
+    const bool chunks = !multiplier::few(groups.n);
+    if (chunks && params->ith == 0) {
         ggml_threadpool_chunk_set(params->threadpool, params->nth);
     }
-    if (groups.n > 1 || !ready) {
+    if (chunks || !ready) {
         ggml_barrier(params->threadpool);
     }
     const product whole = { (const uint8_t *) src0->data, activations, groups, nullptr };

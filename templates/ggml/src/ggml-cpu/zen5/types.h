@@ -56,7 +56,7 @@ struct weight_type {
     expand_kernel      expand;            // makes what the others read of a packed panel; nullptr: they read that itself
     size_t             kernel_bytes;      // of a panel block as they read it
     gemm_kernel        gemm[tile_rows];   // by activation rows: element i computes i+1
-    gemm_kernel        ahead[tile_rows];  // the same, prefetching weights: for rows so few that memory is the limit
+    ahead_kernel       ahead[tile_rows];  // the same, prefetching weights: for rows so few that memory is the limit
     std::vector<plane> planes;
 
     size_t panel_bytes() const { return (size_t) tile_cols * bytes; }

@@ -30,6 +30,9 @@ func Verify(ctx context.Context) error { return run(ctx, command.Verify) }
 // Bench measures speeds at leisure: 12 turns of each, half an hour and more; writes out/report/bench (ZT_ROUNDS, ZT_MODEL, ZT_PEERS).
 func Bench(ctx context.Context) error { return run(ctx, command.Bench) }
 
+// Types measures every type of weights beside stock, in under half an hour; writes out/report/types.json (ZT_TYPES, ZT_ROUNDS).
+func Types(ctx context.Context) error { return run(ctx, command.Types) }
+
 // Soak keeps llama-server busy and checks answers, leaks and latency; writes out/report/soak.json (-duration=24h; 10m without).
 func Soak(ctx context.Context, duration *time.Duration) error {
 	length := 10 * time.Minute
@@ -69,7 +72,7 @@ type Report mg.Namespace
 // Page writes out/report/index.html again, with the ZT_WATTS and ZT_PRICE_KWH of now.
 func (Report) Page(ctx context.Context) error { return run(ctx, command.ReportPage) }
 
-// Readme writes the measured ratios of the last report into the README.
+// Readme writes the measured ratios of the last reports of verify and types into the README.
 func (Report) Readme(ctx context.Context) error { return run(ctx, command.ReportReadme) }
 
 // Reference trains the reference model again (half an hour of processor time) and says whether it is the committed one.

@@ -47,6 +47,11 @@ func TestBadInput(t *testing.T) {
 		{"a peer without a name", "ZT_PEERS", "/nowhere", Verify, `ZT_PEERS: "/nowhere" is not NAME=FOLDER`},
 		{"a peer that is not there", "ZT_PEERS", "ik=/nowhere", Bench, "ZT_PEERS: ik: stat /nowhere/llama-bench"},
 		{"a bench of accuracy", "ZT_ACCURACY_ONLY", "1", Bench, "leaves nothing to measure"},
+		{"an unknown type", "ZT_TYPES", "q4_K,q9_K", Types, `ZT_TYPES: there is no "q9_K"; there are q4_0 q4_1 `},
+		{"an unknown model with experts", "ZT_TYPES", "moe64-q5_K", Types, "moe64-q4_K moe64-q8_0 moe8-q4_K moe8-q8_0"},
+		{"a type twice", "ZT_TYPES", "q4_K, Q4_k", Types, "ZT_TYPES: q4_K is named twice"},
+		{"no type", "ZT_TYPES", ",", Types, `ZT_TYPES: there is no ""`},
+		{"a single turn", "ZT_ROUNDS", "1", Types, "ZT_ROUNDS=1 is not a number of 2 or more"},
 		{"watts without a price", "ZT_WATTS", "100", Verify, "ZT_PRICE_KWH is not set"},
 		{"no report to show", "ZT_LOG", "0", ReportPage, "`mage verify` writes it"},
 		{"no report to take numbers from", "ZT_LOG", "0", ReportReadme, "`mage verify` writes it"},
@@ -75,7 +80,7 @@ func TestOneRunAtATime(t *testing.T) {
 	}
 	defer unlock()
 	for name, command := range map[string]func(context.Context, Run) error{
-		"soak": soakMinute, "build": Build, "verify": Verify, "mutants": Mutants, "bench": Bench, "faults": Faults, "release": Release, "model": Model, "reference": Reference, "clean": Clean, "patch:apply": PatchApply, "patch:extract": PatchExtract,
+		"soak": soakMinute, "build": Build, "verify": Verify, "mutants": Mutants, "bench": Bench, "types": Types, "faults": Faults, "release": Release, "model": Model, "reference": Reference, "clean": Clean, "patch:apply": PatchApply, "patch:extract": PatchExtract,
 	} {
 		if err := command(t.Context(), r); err == nil || !strings.Contains(err.Error(), "another run") {
 			t.Errorf("%s beside another run: %v", name, err)

@@ -2,7 +2,9 @@ package command
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 
@@ -31,21 +33,35 @@ func ReportPage(ctx context.Context, r Run) error {
 	})
 }
 
-// ReportReadme writes the ratios of the last report between the README's markers. A run of accuracy alone has none.
+// ReportReadme writes the ratios of the last report between the README's markers, and the table of the last `mage types`, whichever there
+// are. A run of accuracy alone has no ratios.
 func ReportReadme(ctx context.Context, r Run) error {
 	found, err := report.Read(r.Workspace.Report())
-	if err != nil {
+	types, typesErr := report.ReadTypes(r.Workspace.Report())
+	switch {
+	case err != nil && (!errors.Is(err, fs.ErrNotExist) || typesErr != nil):
 		return err
+	case typesErr != nil && !errors.Is(typesErr, fs.ErrNotExist):
+		return typesErr
 	}
 	return r.Log.Step(ctx, "readme", func(_ context.Context, s *progress.Step) error {
 		path := filepath.Join(r.Workspace.Root, "README.md")
-		old, err := os.ReadFile(path)
-		if err != nil {
-			return err
+		old, readErr := os.ReadFile(path)
+		if readErr != nil {
+			return readErr
 		}
-		text, err := found.Readme(string(old))
-		if err != nil {
-			return fmt.Errorf("%s: %w", path, err)
+		text := string(old)
+		for _, x := range []struct {
+			missing error
+			into    func(string) (string, error)
+		}{{err, found.Readme}, {typesErr, types.ReadmeTypes}} {
+			if x.missing != nil {
+				continue
+			}
+			var err error
+			if text, err = x.into(text); err != nil {
+				return fmt.Errorf("%s: %w", path, err)
+			}
 		}
 		if text == string(old) {
 			s.Did("%s says so already", path)

@@ -365,6 +365,67 @@ var (
 	residentMiB     = Gate{Quantity: "resident memory", Unit: "MiB"}
 )
 
+// The goals of Types, agreed before the kernels were written for two cores of a Zen 4 and the 1B shape. Those on prompts follow what
+// stock does with a type in the pinned tree.
+var (
+	typeGoals = map[string]Gate{
+		"Q8_0":   typeGoal(3.2, "stock multiplies tiles of 4 columns with 256-bit VNNI and does not block for caches"),
+		"Q4_0":   repackedVNNI,
+		"IQ4_NL": repackedVNNI,
+		"MXFP4":  repackedVNNI,
+		"Q4_1":   typeGoal(3.0, "stock computes one dot product at a time"),
+		"Q5_0":   typeGoal(3.0, "as for Q8_0, and stock unpacks the fifth bits again for every tile"),
+		"Q5_1":   typeGoal(3.0, "stock computes one dot product at a time"),
+		"NVFP4":  typeGoal(3.0, "stock computes one dot product at a time"),
+		"Q2_K":   repackedK,
+		"Q4_K":   repackedK,
+		"Q3_K":   typeGoal(4.0, "stock computes one dot product at a time and unpacks the third bits in each"),
+		"Q5_K":   typeGoal(4.5, "stock computes one dot product at a time and unpacks the fifth bits in each"),
+		"Q6_K":   typeGoal(4.5, "stock computes one dot product at a time and unpacks two planes of bits in each"),
+		"IQ4_XS": typeGoal(2.0, "stock decodes panels once for 8 columns and more and multiplies with 256-bit VNNI"),
+	}
+	repackedVNNI = typeGoal(2.2, "stock repacks the type and multiplies with 512-bit VNNI")
+	repackedK    = typeGoal(2.0, "stock repacks the type and multiplies with 512-bit vectors, without VNNI")
+
+	gridSpeed   = typeGoal(1.6, "stock decodes panels once for 8 columns and more; looking weights up takes both the same")
+	gridDecode  = typeGoal(1.2, "looking weights up limits stock's decode more than memory does")
+	expertSpeed = typeGoal(4.0, "stock multiplies one column at a time for each expert, ours are as many as chose it")
+
+	weightOfRead = Gate{report.ReadShare, "%", report.AtLeast, 93,
+		"decode reads every weight once; unpacking them must hide behind that"}
+	// batchGains are by the cases of throughput.Setup.Batches after the first.
+	batchGains = []Gate{
+		{report.BatchGain, "x", report.AtLeast, 3.3, "four rows cost one sweep of the weights and little more; attention and the rest cost four times as much"},
+		{report.BatchGain, "x", report.AtLeast, 5.5, "eight rows take two tiles of one sweep"},
+	}
+)
+
+func typeGoal(limit float64, why string) Gate {
+	return Gate{report.SpeedOverStock, "x", report.AtLeast, limit, why}
+}
+
+// promptGoal is the gate for the speed of prompts over stock's.
+func (m Weights) promptGoal() Gate {
+	goal, agreed := typeGoals[m.Type]
+	switch {
+	case m.Experts:
+		return expertSpeed
+	case m.Grid:
+		return gridSpeed
+	case agreed:
+		return goal
+	}
+	return notSlower
+}
+
+// decodeGoal is the gate for the speed of generation over stock's.
+func (m Weights) decodeGoal() Gate {
+	if m.Grid && !m.Experts {
+		return gridDecode
+	}
+	return tgSpeed
+}
+
 // boundVendor is the CPUID vendor of the hosts that the speed bounds were agreed for.
 const boundVendor = "AuthenticAMD"
 

@@ -104,7 +104,8 @@ func fake(program string, args []string) error {
 	prompts, depth, mixed := f.String("p", "", ""), f.Int("d", 0, ""), f.String("pg", "", "")
 	turns, at := f.String("turns", "", ""), f.Int("depth", 0, "")
 	f.Bool("no-warmup", false, "")
-	for _, name := range []string{"seqs", "slot", "r", "npp", "ntg", "npl", "c", "state", "ctv"} {
+	sequences := f.String("npl", "", "")
+	for _, name := range []string{"seqs", "slot", "r", "npp", "ntg", "c", "state", "ctv"} {
 		f.String(name, "", "")
 	}
 	if err := f.Parse(args); err != nil {
@@ -197,8 +198,12 @@ func fake(program string, args []string) error {
 		}
 		fmt.Printf("[\n%s\n]\n", strings.Join(tests, ",\n"))
 	case "llama-batched-bench":
-		for _, n := range []int{2, 4, 8} {
-			fmt.Printf("| 8 | 32 | %d | 80 | 1 | 1 | 1 | %.2f | 1 | 1 |\n", n, 10/slow)
+		for n := range strings.SplitSeq(*sequences, ",") {
+			rate := map[string]float64{"1": 2.5, "2": 5, "4": 10, "8": 15}[n]
+			if fault == "batches for nothing" {
+				rate = 2.5
+			}
+			fmt.Printf("| 8 | 32 | %s | 80 | 1 | 1 | 1 | %.2f | 1 | 1 |\n", n, rate/slow)
 		}
 	}
 	return nil

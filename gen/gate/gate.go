@@ -25,9 +25,10 @@ type Gate struct {
 type Measurement struct {
 	Value   float64
 	Samples []float64
-	Same    []float64 // of samples that are ratios: ratios of two runs of one build, taken beside them
-	Build   string    // whose it is; empty for what compares builds
-	Ungated string    // why the bound, which is reported all the same, does not count here; empty where it does
+	Same    []float64           // of samples that are ratios: ratios of two runs of one build, taken beside them
+	Scatter *statistics.Scatter // of samples like these and Same, where it is known better than from them alone; else nil
+	Build   string              // whose it is; empty for what compares builds
+	Ungated string              // why the bound, which is reported all the same, does not count here; empty where it does
 	Note    string
 }
 
@@ -39,7 +40,9 @@ func (g Gate) Judge(model, what string, m Measurement) report.Result {
 	low, high := m.Value, m.Value
 	if len(m.Samples) > 0 {
 		interval := statistics.Bootstrap(m.Samples)
-		if slices.Min(m.Samples) > 0 {
+		if m.Scatter != nil {
+			interval = m.Scatter.Ratio(m.Samples)
+		} else if slices.Min(m.Samples) > 0 {
 			interval = statistics.Ratio(m.Samples, m.Same)
 		}
 		r.Value, r.Samples, r.Interval = statistics.Median(m.Samples), m.Samples, &interval

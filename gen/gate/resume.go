@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/llama-zen-turbo/llama-zen-turbo/avo/roofline"
 	"github.com/llama-zen-turbo/llama-zen-turbo/gen/journal"
@@ -85,7 +86,8 @@ func (v *verifier) key() (journal.Key, error) {
 		"the CPU": e.CPU, "the number of CPUs": strconv.Itoa(e.Cores), "the kernel": e.Kernel, "the version": e.Toolchain,
 		"transparent huge pages": e.TransparentPages, "the pool of huge pages": strconv.Itoa(e.HugePages),
 		"the number of threads": strconv.Itoa(v.Threads), "ZT_ROUNDS": strconv.Itoa(v.Rounds),
-		"what is measured": fmt.Sprintf("accuracy only %v, speed only %v, architectures %v", v.AccuracyOnly, v.SpeedOnly, v.StockTests != ""),
+		"what is measured":     fmt.Sprintf("accuracy only %v, speed only %v, architectures %v", v.AccuracyOnly, v.SpeedOnly, v.StockTests != ""),
+		"the choice of models": strings.Join(v.weights, " "),
 	}
 	for _, s := range switches.All() {
 		if s.When == switches.Run {

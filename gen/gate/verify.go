@@ -91,6 +91,8 @@ type verifier struct {
 	limits       roofline.Limits       // of this machine; none before the roofline part
 	journal      *journal.Journal      // of what is finished
 	part         string                // being run
+	weights      []string              // models of Types
+	pace         float64               // of Types, as throughput.Setup has it; 0: not measured
 	results      []report.Result
 }
 

@@ -28,9 +28,9 @@ var (
 )
 
 // HTML writes r as one page that needs no other file and no network. history are earlier runs, oldest first, of any host; notes
-// say what else of it there is.
-func (r Report) HTML(w io.Writer, history []Entry, notes []string) error {
-	return pageTemplate.Execute(w, &page{Report: r, history: history, HistoryNotes: notes})
+// say what else of it there is. types is what `mage types` found, without results if it did not run.
+func (r Report) HTML(w io.Writer, history []Entry, notes []string, types Report) error {
+	return pageTemplate.Execute(w, &page{Report: r, history: history, HistoryNotes: notes, Types: types.types()})
 }
 
 // Widths of plots: on a desktop, on a phone held upright, and of the small ones of the history, in CSS pixels.
@@ -44,6 +44,7 @@ const (
 type page struct {
 	Report
 	HistoryNotes []string
+	Types        *types // nil if they were not measured
 
 	history []Entry
 	figures int // drawn so far, for their names

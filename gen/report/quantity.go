@@ -11,7 +11,10 @@ const (
 	ReadShare        = "share of the read loop"     // % of Build
 	Limit            = "limit"                      // GB/s or GOP/s of the machine; Case is "read, 2 MiB pages, 4 threads" or "VPDPBUSD, 1 thread"
 	MeanKL           = "mean KL divergence"         // nats
-	Noise            = "A/A noise"                  // ratio of two runs of one build to each other, less 1; Case is the workload
+	Bits             = "bits per weight"
+	Goal             = "goal"                            // what a ratio or share in the same Case is to reach, on CPUs that it was agreed for
+	BatchGain        = "batched speed over one sequence" // ratio of t/s, of Tuned
+	Noise            = "A/A noise"                       // ratio of two runs of one build to each other, less 1; Case is the workload
 )
 
 // Names of builds in Result.Build that are not those of peers.

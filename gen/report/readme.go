@@ -14,14 +14,25 @@ const (
 
 // Readme returns text with what is between its markers replaced by the ratios of r.
 func (r Report) Readme(text string) (string, error) {
-	before, rest, ok := strings.Cut(text, readmeBegin)
-	_, after, closed := strings.Cut(rest, readmeEnd)
-	if !ok || !closed {
-		return "", fmt.Errorf("the lines %q and %q are not in it", strings.TrimSpace(readmeBegin), strings.TrimSpace(readmeEnd))
-	}
 	table, err := r.markdown()
-	return before + readmeBegin + table + readmeEnd + after, err
+	if err != nil {
+		return "", err
+	}
+	return between(text, readmeBegin, readmeEnd, table)
 }
+
+// between returns text with what is between two of its lines replaced.
+func between(text, begin, end, new string) (string, error) {
+	before, rest, ok := strings.Cut(text, begin)
+	_, after, closed := strings.Cut(rest, end)
+	if !ok || !closed {
+		return "", fmt.Errorf("the lines %q and %q are not in it", strings.TrimSpace(begin), strings.TrimSpace(end))
+	}
+	return before + begin + new + end + after, nil
+}
+
+// noZen5 stands below the machine where it is none.
+const noZen5 = "This was no Zen 5: take the figures for what they are and repeat them on yours.\n\n"
 
 // markdown is where and how r was measured, and its ratios to stock.
 func (r Report) markdown() (string, error) {
@@ -35,7 +46,7 @@ func (r Report) markdown() (string, error) {
 	fmt.Fprintf(&b, "`mage verify` of %s on %s, %d cores, %d threads; target `%s`, %s; stock and tuned from the same pin, compiler and\n"+
 		"flags, in turn, %d rounds, medians with a 95 %% interval.\n\n", r.Date.UTC().Format("2006-01-02"), e.CPU, e.Cores, r.Threads, e.Target, e.Compiler, r.Rounds)
 	if e.Target != "zen5" {
-		b.WriteString("This was no Zen 5: take the figures for what they are and repeat them on yours.\n\n")
+		b.WriteString(noZen5)
 	}
 	b.WriteString("| model | workload | tuned / stock | 95 % interval |\n|---|---|---|---|\n")
 	for _, x := range append(speeds, p.ours(MemoryOverStock)...) {

@@ -1,5 +1,5 @@
 // Package report is what `mage verify` found: a file for programs (verify.json, whose layout schema.json describes), a page and
-// a table for people, and a history of earlier runs.
+// a table for people, and a history of earlier runs; and what `mage types` found, in the same layout.
 package report
 
 import (
@@ -127,19 +127,25 @@ func (r Report) Failed() []Result {
 	return failed
 }
 
-// Read reads the report in dir. A report of another Version is an error.
-func Read(dir string) (Report, error) {
-	path := filepath.Join(dir, FileName)
+// Read reads the report of `mage verify` in dir. A report of another Version is an error.
+func Read(dir string) (Report, error) { return read(dir, FileName, "verify") }
+
+// ReadTypes reads that of `mage types`.
+func ReadTypes(dir string) (Report, error) { return read(dir, TypesName, "types") }
+
+// read reads a report that a target of mage writes.
+func read(dir, name, target string) (Report, error) {
+	path := filepath.Join(dir, name)
 	text, err := os.ReadFile(path)
 	if err != nil {
-		return Report{}, fmt.Errorf("%w; `mage verify` writes it", err)
+		return Report{}, fmt.Errorf("%w; `mage %s` writes it", err, target)
 	}
 	var r Report
 	if err := json.Unmarshal(text, &r); err != nil {
 		return Report{}, fmt.Errorf("%s: %w", path, err)
 	}
 	if r.Version != Version {
-		return Report{}, fmt.Errorf("%s has layout version %d and this program reads %d; run `mage verify` again", path, r.Version, Version)
+		return Report{}, fmt.Errorf("%s has layout version %d and this program reads %d; run `mage %s` again", path, r.Version, Version, target)
 	}
 	return r, nil
 }

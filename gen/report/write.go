@@ -5,14 +5,16 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 )
 
 // Names in the folder of a report.
 const (
-	FileName = "verify.json"
-	PageName = "index.html"
+	FileName  = "verify.json"
+	TypesName = "types.json" // a Report as well, of `mage types`
+	PageName  = "index.html"
 )
 
 // Write writes r to FileName in dir, which it makes where it is missing, the page to PageName, and an entry to the history, of
@@ -59,6 +61,25 @@ func (r Report) write(dir string) error {
 	return prune(history, entry)
 }
 
+// WriteTypes writes r to TypesName in dir, which it makes where it is missing, and the page of the report beside it, if there is one,
+// again.
+func (r Report) WriteTypes(dir string) error {
+	text, err := encode(r)
+	if err != nil {
+		return fmt.Errorf("report: %w", err)
+	}
+	if err := WriteFile(dir, TypesName, text); err != nil {
+		return err
+	}
+	beside, err := Read(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	} else if err != nil {
+		return err
+	}
+	return beside.WritePage(dir)
+}
+
 // WritePage writes the page of r again, beside the report in dir.
 func (r Report) WritePage(dir string) error {
 	page, err := r.page(dir)
@@ -85,14 +106,18 @@ func WriteFile(dir, name string, text []byte) error {
 	return nil
 }
 
-// page renders r beside the history in dir.
+// page renders r beside the history and the types in dir.
 func (r Report) page(dir string) ([]byte, error) {
 	entries, notes, err := readHistory(filepath.Join(dir, HistoryName))
 	if err != nil {
 		return nil, err
 	}
+	types, err := ReadTypes(dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		notes = append(notes, fmt.Sprintf("The speeds by type were skipped: %v", err))
+	}
 	var b bytes.Buffer
-	err = r.HTML(&b, entries, notes)
+	err = r.HTML(&b, entries, notes, types)
 	return b.Bytes(), err
 }
 

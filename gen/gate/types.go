@@ -1,0 +1,317 @@
+package gate
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"reflect"
+	"runtime"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/llama-zen-turbo/llama-zen-turbo/gen/journal"
+	"github.com/llama-zen-turbo/llama-zen-turbo/gen/program"
+	"github.com/llama-zen-turbo/llama-zen-turbo/gen/progress"
+	"github.com/llama-zen-turbo/llama-zen-turbo/gen/report"
+	"github.com/llama-zen-turbo/llama-zen-turbo/gen/statistics"
+	"github.com/llama-zen-turbo/llama-zen-turbo/gen/switches"
+	"github.com/llama-zen-turbo/llama-zen-turbo/gen/target"
+	"github.com/llama-zen-turbo/llama-zen-turbo/gen/throughput"
+	"github.com/llama-zen-turbo/llama-zen-turbo/gen/workspace"
+)
+
+// MinTypeRounds is the smallest number of turns of Types: one block. It is less than MinRounds, because all models together say how
+// noisy the machine is.
+const MinTypeRounds = 2
+
+// Weights is a synthetic model with matrices of one type.
+type Weights struct {
+	Name    string  // as in the report
+	Type    string  // as avo/weight calls it
+	Bits    float64 // of a weight, with its share of the scales
+	Grid    bool    // weights are entries of a table
+	Experts bool    // the model has experts: only a prompt and a generation are measured
+
+	Path string
+	// Write writes the model to Path. It is called before the first measurement that needs it.
+	Write func(context.Context, *progress.Step) error
+	Kept  bool // Path was there before; else it is removed after the last measurement
+}
+
+// TypesOptions says what Types measures.
+type TypesOptions struct {
+	Stock, Tuned string // folders of the programs of the two builds
+	Weights      []Weights
+	Some         bool // Weights are not all there are: what an earlier run of the same builds on this machine found of the others is kept
+	Threads      int  // of every program; 0: one for each CPU
+	Rounds       int  // turns of each measurement; 0: MinTypeRounds
+
+	Date        time.Time
+	Environment report.Environment // what the caller knows of the builds; the machine's part is filled in
+
+	// For tests, as in Options.
+	vendor    string
+	unwatched bool
+}
+
+// Types measures the speed of the two builds on each model in turn, holds it to the goals for its type, writes the report to w.Report()
+// as report.TypesName and returns it. The error names every gate that fails. A run that is interrupted is resumed by the next one with
+// the same builds and options. The caller holds the workspace's lock.
+func Types(ctx context.Context, w workspace.Workspace, log *progress.Log, o TypesOptions) (report.Report, error) {
+	if o.Threads == 0 {
+		o.Threads = runtime.NumCPU()
+	}
+	if o.Rounds == 0 {
+		o.Rounds = MinTypeRounds
+	}
+	if o.vendor == "" {
+		o.vendor = target.Host().Vendor
+	}
+	v := &verifier{
+		Options: Options{SpeedOnly: true, Threads: o.Threads, Rounds: o.Rounds, Date: o.Date, Environment: environment(o.Environment), vendor: o.vendor},
+		stock:   program.Build{Name: "stock", Bin: o.Stock}, tuned: program.Build{Name: "tuned", Bin: o.Tuned}, part: "types",
+	}
+	name := "types"
+	if o.Some {
+		name = "types-some"
+	}
+	v.Environment.Programs = map[string]map[string]string{}
+	for _, b := range []program.Build{v.stock, v.tuned} {
+		if err := b.Check(programs...); err != nil {
+			return report.Report{}, err
+		}
+		var err error
+		if v.Environment.Programs[b.Name], err = sums(b.Bin, programs); err != nil {
+			return report.Report{}, err
+		}
+	}
+	for _, m := range o.Weights {
+		v.weights = append(v.weights, m.Name)
+	}
+	if err := v.resume(ctx, log, w.Journal(name)); err != nil {
+		return report.Report{}, err
+	}
+	defer v.journal.Close()
+
+	// One session, so that the turns taken again are few in all.
+	session := &throughput.Session{Threads: o.Threads, Least: o.Rounds, Most: o.Rounds, Journal: v.journal, Unwatched: o.unwatched}
+	var found []pending
+	for i, m := range o.Weights {
+		err := log.Step(ctx, "types", func(ctx context.Context, s *progress.Step) error {
+			session.Name = m.Name + ", "
+			session.Count = func(_, _ int, doing string) { s.Count(i, len(o.Weights), m.Name+" "+doing) }
+			more, err := v.weightSpeeds(ctx, s, session, m)
+			found = append(found, more...)
+			return err
+		})
+		if err != nil {
+			return report.Report{}, err
+		}
+	}
+	v.judgePooled(found)
+	if err := finite(v.results); err != nil {
+		return report.Report{}, err
+	}
+
+	r := report.Report{Version: report.Version, Date: o.Date, Environment: v.Environment, Threads: o.Threads, Rounds: o.Rounds, Results: v.results}
+	if o.Some {
+		old, err := report.ReadTypes(w.Report())
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return r, err
+		}
+		if err == nil {
+			r = kept(old, r)
+		}
+	}
+	if err := r.WriteTypes(w.Report()); err != nil {
+		return r, err
+	}
+	if err := v.journal.Remove(); err != nil {
+		return r, err
+	}
+	return r, failure(r)
+}
+
+// kept is r with what old found of other models, in old's order, if both were measured under the same conditions.
+func kept(old, r report.Report) report.Report {
+	conditions := func(r report.Report) []any {
+		e := r.Environment
+		list := []any{e.CPU, e.Cores, e.Kernel, e.TransparentPages, e.HugePages, e.Target, e.Compiler, e.Programs, r.Threads}
+		for _, s := range switches.All() {
+			if s.When == switches.Run {
+				list = append(list, e.Switches[s.Name])
+			}
+		}
+		return list
+	}
+	if !reflect.DeepEqual(conditions(old), conditions(r)) {
+		return r
+	}
+	byModel := map[string][]report.Result{}
+	for _, x := range r.Results {
+		byModel[x.Model] = append(byModel[x.Model], x)
+	}
+	measured := slices.Sorted(maps.Keys(byModel))
+	var all []report.Result
+	older := map[string]bool{}
+	for _, x := range old.Results {
+		if !slices.Contains(measured, x.Model) {
+			all = append(all, x)
+			older[x.Model] = true
+			continue
+		}
+		all = append(all, byModel[x.Model]...)
+		delete(byModel, x.Model)
+	}
+	for _, x := range r.Results {
+		if byModel[x.Model] != nil {
+			all = append(all, x)
+		}
+	}
+	if len(older) == 0 {
+		return r
+	}
+	r.Results, r.Rounds = all, min(r.Rounds, old.Rounds)
+	notes := slices.Clip(r.Environment.Notes)
+	for _, note := range old.Environment.Notes {
+		if name, _, ok := strings.Cut(note, ", "); ok && older[name] {
+			notes = append(notes, note)
+		}
+	}
+	r.Environment.Notes = append(notes, fmt.Sprintf("%d models are of %s, and %s of this run", len(older), old.Date.UTC().Format(time.DateTime), strings.Join(measured, ", ")))
+	return r
+}
+
+// pending is a measurement that waits for the noise of all others of its kind.
+type pending struct {
+	Gate
+	model, what string
+	Measurement
+}
+
+// judgePooled judges measurements, samples by the scatter that those of all models share of the same quantity in the same case.
+func (v *verifier) judgePooled(list []pending) {
+	type kind struct{ quantity, what, build string }
+	kindOf := func(p pending) kind { return kind{p.Quantity, p.what, p.Build} }
+	groups, same := map[kind][][]float64{}, map[kind][]float64{}
+	for _, p := range list {
+		if k := kindOf(p); len(p.Samples) > 0 {
+			groups[k], same[k] = append(groups[k], p.Samples), append(same[k], p.Same...)
+		}
+	}
+	for _, p := range list {
+		if k := kindOf(p); len(p.Samples) > 0 {
+			scatter := statistics.Pool(groups[k]...)
+			scatter.Deviation = max(scatter.Deviation, statistics.Noise(same[k])) // as statistics.Ratio has it
+			p.Scatter = &scatter
+		}
+		v.judge(p.Gate, p.model, p.what, p.Measurement)
+	}
+}
+
+// weightSpeeds measures one model and returns what it found.
+func (v *verifier) weightSpeeds(ctx context.Context, s *progress.Step, session *throughput.Session, m Weights) (found []pending, err error) {
+	written := false
+	prepare := func(ctx context.Context) error {
+		if written {
+			return nil
+		}
+		written = true
+		return m.Write(ctx, s)
+	}
+	if !m.Kept {
+		defer func() {
+			if written {
+				if rerr := os.Remove(m.Path); !errors.Is(rerr, fs.ErrNotExist) {
+					err = errors.Join(err, rerr)
+				}
+			}
+		}()
+	}
+	setup := throughput.Setup{Stock: v.stock, Tuned: v.tuned, Model: m.Path, Threads: v.Threads, Pace: v.pace}
+	if v.pace == 0 {
+		v.pace, err = journal.Do(ctx, v.journal, "pace", func(ctx context.Context) (float64, error) {
+			if err := prepare(ctx); err != nil {
+				return 0, err
+			}
+			return setup.MeasurePace(ctx)
+		})
+		if err != nil {
+			return nil, err
+		}
+		setup.Pace = v.pace
+	}
+	tests := []throughput.Test{setup.Brief()}
+	if !m.Experts {
+		beside := throughput.Test{Name: "decode beside the read loop", Subjects: []throughput.Subject{v.besideRead("tuned", v.tuned, m.Path)}}
+		tests = append(tests, beside, setup.Batches())
+	}
+	for i := range tests {
+		tests[i].Prepare = prepare
+	}
+	all, err := session.Run(ctx, tests)
+	if err != nil {
+		return nil, err
+	}
+	for _, series := range all {
+		v.said(Model{Name: m.Name}, series)
+	}
+
+	add := func(g Gate, what string, x Measurement) {
+		found = append(found, pending{g, m.Name, what, x})
+	}
+	goal := func(g Gate, what string) {
+		if g.Side != "" {
+			add(Gate{Quantity: report.Goal, Unit: g.Unit}, what, Measurement{Value: g.Limit})
+		}
+	}
+	add(Gate{Quantity: report.Bits}, "weights", Measurement{Value: m.Bits})
+	said := m.Name + ":"
+	for _, c := range tests[0].Cases {
+		own, err := all[0].Compare("stock", "tuned", c.Name)
+		if err != nil {
+			return nil, err
+		}
+		g := m.decodeGoal()
+		if c.Prompt > 0 {
+			g = m.promptGoal()
+		}
+		if g.Limit > notSlower.Limit {
+			goal(g, c.Name)
+		}
+		g, note := v.speedGate(g)
+		add(tokensPerSecond, c.Name, Measurement{Samples: own.Base, Build: "stock"})
+		add(tokensPerSecond, c.Name, Measurement{Samples: own.Other, Build: "tuned"})
+		add(g, c.Name, Measurement{Samples: own.Ratios, Same: own.Same, Note: note})
+		said += fmt.Sprintf(" %s %.2f times stock,", c.Name, statistics.Median(own.Ratios))
+	}
+	if !m.Experts {
+		g := weightOfRead
+		if m.Grid {
+			g = g.only()
+		}
+		goal(g, "decode")
+		share := all[1].Values("tuned", readPercent)
+		add(g, "decode", Measurement{Samples: share, Build: "tuned", Ungated: g.ungated(v.vendor)})
+		said += fmt.Sprintf(" %.1f %% of the read loop,", statistics.Median(share))
+		one := all[2].Values("tuned", tests[2].Cases[0].Name)
+		for i, c := range tests[2].Cases[1:] {
+			gains := all[2].Values("tuned", c.Name)
+			add(tokensPerSecond, c.Name, Measurement{Samples: slices.Clone(gains), Build: "tuned"})
+			for n := range gains {
+				gains[n] /= one[n]
+			}
+			g := batchGains[i]
+			goal(g, c.Name)
+			add(g, c.Name, Measurement{Samples: gains, Ungated: g.ungated(v.vendor)})
+			said += fmt.Sprintf(" %s %.2f times one,", c.Name, statistics.Median(gains))
+		}
+		add(tokensPerSecond, tests[2].Cases[0].Name, Measurement{Samples: one, Build: "tuned"})
+	}
+	s.Did("%s", strings.TrimSuffix(said, ","))
+	return found, nil
+}

@@ -3,19 +3,20 @@
 package gemm
 
 // entries holds the ABI0 entry address of each kernel; entries_amd64.s fills it in.
-var entries [208]uintptr
+var entries [215]uintptr
 
 // Entries returns the ABI0 entry address of each kernel of this package by name.
 func Entries() map[string]uintptr {
 	return map[string]uintptr{
-		"zt_expand_iq1_m_avx512vnni":           entries[199],
-		"zt_expand_iq1_s_avx512vnni":           entries[198],
-		"zt_expand_iq2_s_avx512vnni":           entries[202],
-		"zt_expand_iq2_xs_avx512vnni":          entries[201],
-		"zt_expand_iq2_xxs_avx512vnni":         entries[200],
-		"zt_expand_iq3_s_avx512vnni":           entries[204],
-		"zt_expand_iq3_xxs_avx512vnni":         entries[203],
-		"zt_expand_tq1_0_avx512vnni":           entries[205],
+		"zt_expand_iq1_m_avx512vnni":           entries[206],
+		"zt_expand_iq1_s_avx512vnni":           entries[205],
+		"zt_expand_iq2_s_avx512vnni":           entries[209],
+		"zt_expand_iq2_xs_avx512vnni":          entries[208],
+		"zt_expand_iq2_xxs_avx512vnni":         entries[207],
+		"zt_expand_iq3_s_avx512vnni":           entries[211],
+		"zt_expand_iq3_xxs_avx512vnni":         entries[210],
+		"zt_expand_q2_k_avx512vnni":            entries[204],
+		"zt_expand_tq1_0_avx512vnni":           entries[212],
 		"zt_gemm_iq4_nl_1x32_avx512vnni":       entries[60],
 		"zt_gemm_iq4_nl_1x32_avx512vnni_ahead": entries[61],
 		"zt_gemm_iq4_nl_2x32_avx512vnni":       entries[62],
@@ -214,7 +215,13 @@ func Entries() map[string]uintptr {
 		"zt_gemm_x8_32_4x32_avx512vnni":        entries[189],
 		"zt_gemm_x8_32_5x32_avx512vnni":        entries[190],
 		"zt_gemm_x8_32_6x32_avx512vnni":        entries[191],
-		"zt_quantize_q8_1_avx512vnni":          entries[206],
-		"zt_quantize_q8_k_avx512vnni":          entries[207],
+		"zt_gemm_x8_mins16_1x32_avx512vnni":    entries[198],
+		"zt_gemm_x8_mins16_2x32_avx512vnni":    entries[199],
+		"zt_gemm_x8_mins16_3x32_avx512vnni":    entries[200],
+		"zt_gemm_x8_mins16_4x32_avx512vnni":    entries[201],
+		"zt_gemm_x8_mins16_5x32_avx512vnni":    entries[202],
+		"zt_gemm_x8_mins16_6x32_avx512vnni":    entries[203],
+		"zt_quantize_q8_1_avx512vnni":          entries[213],
+		"zt_quantize_q8_k_avx512vnni":          entries[214],
 	}
 }

@@ -15,7 +15,7 @@ import (
 // expanded returns the types whose panels are expanded before a GEMM kernel reads them.
 func expanded() (found []*weight.Spec) {
 	for _, s := range weight.Specs() {
-		if s.Wide() != nil {
+		if s.Wide != nil {
 			found = append(found, s)
 		}
 	}
@@ -28,7 +28,7 @@ func expand(t testing.TB, s *weight.Spec, functions map[string]checker.Func, pac
 	blocks := len(packed) / s.PanelBytes()
 	w := checker.AtEnd[byte](t, "w", len(packed), 1)
 	copy(w, packed)
-	wide := s.Wide()
+	wide := s.Wide
 	dst := checker.AtEnd[byte](t, "dst", blocks*wide.PanelBytes(), 1)
 	k := kernels(kernel.Expand, s.Name)[0]
 	functions[k.Name].Call(t, dst, w, blocks)
@@ -40,11 +40,14 @@ func expand(t testing.TB, s *weight.Spec, functions map[string]checker.Func, pac
 	return dst
 }
 
-// everyEntry packs blocks in which each half of a panel has all indices into the grid, and all of signs and sub-scales.
+// everyEntry packs blocks in which each half of a panel has all indices into the grid, or all quants, and all of signs, sub-scales and mins.
 func everyEntry(s *weight.Spec) []byte {
 	entries, index := 256, weight.Packed
-	if s.Grid != nil {
+	switch {
+	case s.Grid != nil:
 		entries, index = s.Grid.Len(), weight.Index
+	case s.Readable():
+		entries, index = 4, weight.Quants
 	}
 	low, _ := s.Field(index)
 	perRow := low.Len()
@@ -61,15 +64,18 @@ func everyEntry(s *weight.Spec) []byte {
 					set(high, block, e, uint32(first+e)>>8)
 				}
 			}
-			for _, role := range []weight.Role{weight.Signs, weight.Scales, weight.Delta} {
+			for _, role := range []weight.Role{weight.Signs, weight.Scales, weight.Mins, weight.Delta} {
 				if f, ok := s.Field(role); ok {
 					for e := range f.Len() {
 						set(f, block, e, uint32(e+(16*b+i%16)*(f.Len()+1)))
 					}
 				}
 			}
-			d, _ := s.Field(weight.D)
-			set(d, block, 0, uint32(0x3c00+i))
+			for j, role := range []weight.Role{weight.D, weight.Min} {
+				if f, ok := s.Field(role); ok {
+					set(f, block, 0, uint32(0x3c00+64*j+i))
+				}
+			}
 			rows[i] = append(rows[i], block...)
 		}
 	}
@@ -109,7 +115,7 @@ func TestExpandedGEMM(t *testing.T) {
 				for name, p := range problems {
 					t.Run(name, func(t *testing.T) {
 						p.panel = expand(t, s, functions, p.panel)
-						p.Spec = s.Wide()
+						p.Spec = s.Wide
 						for i, k := range kernels(kernel.GEMM, p.Name) {
 							p.check(t, k, functions[k.Name], r, weight.PanelRows-5*i, i%3, i%p.blocks)
 						}
@@ -145,7 +151,7 @@ func BenchmarkExpand(b *testing.B) {
 		copy(w, p.panel)
 		for _, n := range []int{1, blocks} {
 			b.Run(fmt.Sprintf("%s/%d", s.Name, n), func(b *testing.B) {
-				dst := checker.AtEnd[byte](b, "dst", n*s.Wide().PanelBytes(), 64)
+				dst := checker.AtEnd[byte](b, "dst", n*s.Wide.PanelBytes(), 64)
 				functions[kernels(kernel.Expand, s.Name)[0].Name].Bench(b, int64(n*s.PanelBytes()), dst, w, n)
 				vectors := float64(b.N) * float64(n*256*weight.PanelRows/64)
 				b.ReportMetric(float64(b.Elapsed().Nanoseconds())/vectors, "ns/64")

@@ -183,3 +183,12 @@ func zt_gemm_q2_k_6x32_avx512vnni(dst *float32, stride int64, a *byte, w *byte, 
 //
 //go:noescape
 func zt_gemm_q2_k_6x32_avx512vnni_ahead(dst *float32, stride int64, a *byte, w *byte, blocks int64, mask uint64, accumulate int64, work *byte, next *byte, step int64)
+
+// zt_expand_q2_k_avx512vnni expands a panel of Q2_K to one of X8_MINS16, which has GEMM kernels.
+//
+//   - dst: panel of X8_MINS16, 9472 bytes a block, best aligned to 64 (weight.Wides)
+//   - w: weight panel, 2688 bytes a block (weight.Spec.Pack)
+//   - blocks: blocks of 256 along k, at least 1
+//
+//go:noescape
+func zt_expand_q2_k_avx512vnni(dst *byte, w *byte, blocks int64)

@@ -3,6 +3,7 @@ package weight
 import (
 	"bytes"
 	"math/rand/v2"
+	"slices"
 	"testing"
 )
 
@@ -10,8 +11,11 @@ import (
 func TestExpand(t *testing.T) {
 	r, expanded := rand.New(rand.NewPCG(8, 8)), 0
 	each(t, func(t *testing.T, s *Spec) {
-		to := s.Wide()
+		to := s.Wide
 		if to == nil {
+			if !s.Readable() {
+				t.Fatal("neither read as it is nor expanded")
+			}
 			t.Skip("read as it is")
 		}
 		expanded++
@@ -22,49 +26,62 @@ func TestExpand(t *testing.T) {
 		}
 		for i, row := range to.Unpack(s.Expand(s.Pack(rows)), PanelRows, n) {
 			for k := range n * s.Block {
-				if want, got := s.at(rows[i], k), to.at(row, k); got != want {
+				want, got := s.at(rows[i], k), to.at(row, k)
+				if to.Sub > s.Sub {
+					want.Q, want.S = want.S*want.Q, 1
+				}
+				if got != want {
 					t.Fatalf("row %d, weight %d: %+v, want %+v", i, k, got, want)
 				}
 			}
 		}
 	})
-	if expanded != 8 {
-		t.Errorf("%d types are expanded, want the 7 of grids and TQ1_0", expanded)
+	if expanded != 9 {
+		t.Errorf("%d types are expanded, want the 7 of grids, TQ1_0 and Q2_K", expanded)
 	}
 }
 
 // TestWides holds the panels that kernels read to their documented layout.
 func TestWides(t *testing.T) {
-	for _, s := range Wides() {
+	for _, c := range []struct {
+		name   string
+		flip   byte  // of quants
+		widths []int // of words behind them
+	}{
+		{"X8_16", 0x80, append(slices.Repeat([]int{1}, 16), 4)},
+		{"X8_32", 0x80, append(slices.Repeat([]int{1}, 8), 4)},
+		{"X8_256", 0x80, []int{4}},
+		{"X8_MINS16", 0, slices.Repeat([]int{4}, 8+2)},
+	} {
+		i := slices.IndexFunc(Wides(), func(s *Spec) bool { return s.Name == c.name })
+		if i < 0 {
+			t.Fatal("there is no " + c.name)
+		}
+		s := Wides()[i]
 		rows := make([][]byte, PanelRows)
-		scales := s.Bytes - 260
-		var want bytes.Buffer
 		for i := range rows {
 			rows[i] = make([]byte, s.Bytes)
 			for k := range rows[i] {
 				rows[i][k] = byte(7*i + 13*k + k>>5)
 			}
 		}
+		var want bytes.Buffer
 		for j := range 64 {
 			for _, row := range rows {
 				for _, q := range row[4*j:][:4] {
-					want.WriteByte(q ^ 0x80)
+					want.WriteByte(q ^ c.flip)
 				}
 			}
 		}
-		for sub := range scales {
+		at := 256
+		for _, width := range c.widths {
 			for _, row := range rows {
-				want.WriteByte(row[256+sub])
+				want.Write(row[at:][:width])
 			}
+			at += width
 		}
-		for _, row := range rows {
-			want.Write(row[256+scales:])
-		}
-		if !bytes.Equal(s.Pack(rows), want.Bytes()) {
+		if at != s.Bytes || !bytes.Equal(s.Pack(rows), want.Bytes()) {
 			t.Errorf("%s is laid out otherwise", s.Name)
-		}
-		if s.Sub < 256 && scales != 256/s.Sub || s.Sub == 256 && scales != 0 {
-			t.Errorf("%s has %d sub-scales", s.Name, scales)
 		}
 	}
 }

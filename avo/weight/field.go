@@ -6,7 +6,7 @@ type Role string
 const (
 	Quants Role = "quants" // one per weight: q as Spec.LUT and Spec.Offset have it
 	Scales Role = "scales" // one per Spec.Sub weights: s as Spec.Scale has it
-	Mins   Role = "mins"   // one per Spec.Sub weights: m
+	Mins   Role = "mins"   // one per Spec.Sub weights (of expanded Q2_K: 16): m
 	D      Role = "d"      // one per block (NVFP4: four): the bits of d
 	Min    Role = "min"    // one per block: the bits of min
 

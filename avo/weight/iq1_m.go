@@ -30,7 +30,7 @@ var iq1_m = Spec{
 			Spelling: whole(16), Width: 2,
 		},
 	},
-	Grid: grid1S, Offset: 128, Sub: 16, Scale: Scale{Factor: 1. / 8, Odd: true}, Order: Fused,
+	Grid: grid1S, Offset: 128, Sub: 16, Scale: Scale{Factor: 1. / 8, Odd: true}, Order: Fused, Wide: x8_16,
 	Code: func(b []byte, k int) Weight {
 		x := int(b[32+k/16] >> (k / 8 % 2 * 4))
 		q := grid1S.at(int(b[k/8])|(x&7)<<8, k%8)

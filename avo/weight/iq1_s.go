@@ -23,7 +23,7 @@ var iq1_s = Spec{
 		},
 		halfPlane(D, 0),
 	},
-	Grid: grid1S, Offset: 128, Sub: 32, Scale: Scale{Factor: 1. / 8, Odd: true}, Order: Fused,
+	Grid: grid1S, Offset: 128, Sub: 32, Scale: Scale{Factor: 1. / 8, Odd: true}, Order: Fused, Wide: x8_32,
 	Code: func(b []byte, k int) Weight {
 		x := int(binary.LittleEndian.Uint16(b[34+k/32*2:]))
 		q := grid1S.at(int(b[2+k/8])|(x>>(k%32/8*3)&7)<<8, k%8)

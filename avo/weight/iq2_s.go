@@ -13,7 +13,7 @@ var iq2_s = Spec{
 		inByte(Scales, 4, 74, 16),
 		halfPlane(D, 0),
 	},
-	Grid: grid2S, Offset: 128, Sub: 16, Scale: Scale{Factor: 1. / 8, Odd: true}, Order: Fused,
+	Grid: grid2S, Offset: 128, Sub: 16, Scale: Scale{Factor: 1. / 8, Odd: true}, Order: Fused, Wide: x8_16,
 	Code: func(b []byte, k int) Weight {
 		g := k / 8
 		index := int(b[2+g]) | int(b[66+g/4]>>(g%4*2)&3)<<8

@@ -22,7 +22,7 @@ var iq2_xs = Spec{
 		inByte(Scales, 4, 66, 16),
 		halfPlane(D, 0),
 	},
-	Grid: grid2XS, Offset: 128, Sub: 16, Scale: Scale{Factor: 1. / 8, Odd: true}, Order: Fused,
+	Grid: grid2XS, Offset: 128, Sub: 16, Scale: Scale{Factor: 1. / 8, Odd: true}, Order: Fused, Wide: x8_16,
 	Code: func(b []byte, k int) Weight {
 		x := uint32(binary.LittleEndian.Uint16(b[2+k/8*2:]))
 		q := grid2XS.at(int(x&511), k%8)

@@ -18,7 +18,7 @@ var iq2_xxs = Spec{
 		signsAndScale(6, 8),
 		halfPlane(D, 0),
 	},
-	Grid: grid2XXS, Offset: 128, Sub: 32, Scale: Scale{Factor: 1. / 8, Odd: true}, Order: Fused,
+	Grid: grid2XXS, Offset: 128, Sub: 32, Scale: Scale{Factor: 1. / 8, Odd: true}, Order: Fused, Wide: x8_32,
 	Code: func(b []byte, k int) Weight {
 		run := b[2+k/32*8:] // four indices, then signs and scale
 		x := binary.LittleEndian.Uint32(run[4:])

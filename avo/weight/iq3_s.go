@@ -13,7 +13,7 @@ var iq3_s = Spec{
 		inByte(Scales, 4, 106, 8),
 		halfPlane(D, 0),
 	},
-	Grid: grid3S, Offset: 128, Sub: 32, Scale: Scale{Factor: 1, Odd: true}, Order: Fused,
+	Grid: grid3S, Offset: 128, Sub: 32, Scale: Scale{Factor: 1, Odd: true}, Order: Fused, Wide: x8_32,
 	Code: func(b []byte, k int) Weight {
 		index := int(b[2+k/4]) | bit(b[66:], k/4)<<8
 		return Weight{Q: negate(grid3S.at(index, k%4), uint32(b[74+k/8]), k%8), S: oddNibble(b[106:], k/32), D: half(b, 0)}

@@ -15,7 +15,7 @@ var iq3_xxs = Spec{
 		signsAndScale(66, 4),
 		halfPlane(D, 0),
 	},
-	Grid: grid3XXS, Offset: 128, Sub: 32, Scale: Scale{Factor: 1. / 4, Odd: true}, Order: Fused,
+	Grid: grid3XXS, Offset: 128, Sub: 32, Scale: Scale{Factor: 1. / 4, Odd: true}, Order: Fused, Wide: x8_32,
 	Code: func(b []byte, k int) Weight {
 		x := binary.LittleEndian.Uint32(b[66+k/32*4:])
 		q := grid3XXS.at(int(b[2+k/4]), k%4)

@@ -12,7 +12,7 @@ var q2_K = Spec{
 		},
 		halfPlane(D, 80), halfPlane(Min, 82),
 	},
-	Sub: 16, Scale: Scale{Factor: 1}, Order: TwoSums,
+	Sub: 16, Scale: Scale{Factor: 1}, Order: TwoSums, Wide: x8_mins16,
 	Code: func(b []byte, k int) Weight {
 		s := b[k/16]
 		return Weight{Q: pair(b[16:], k), S: int(s & 15), M: int(s >> 4), D: half(b, 80), Min: half(b, 82)}

@@ -5,7 +5,7 @@ import "github.com/llama-zen-turbo/llama-zen-turbo/avo/activation"
 var tq1_0 = Spec{
 	Name: "TQ1_0", Block: 256, Bytes: 54, Act: activation.Q8_K,
 	Planes: []Plane{dwords(Packed, 0, 52), halfPlane(D, 52)},
-	Offset: 128, Sub: 256, Scale: Scale{Factor: 1}, Order: Fused,
+	Offset: 128, Sub: 256, Scale: Scale{Factor: 1}, Order: Fused, Wide: x8_256,
 	Code: func(b []byte, k int) Weight {
 		i, digit := trit(k)
 		return Weight{Q: Trit(b[i], digit) - 1, S: 1, D: half(b, 52)}

@@ -33,6 +33,7 @@ type Spec struct {
 	Sub    int // weights that share a sub-scale; Block where there is none
 	Scale  Scale
 	Order  Order
+	Wide   *Spec // what panels expand to, nil if they never do; see Readable
 
 	// Code returns weight k of a block as it lies in a GGUF. It is the definition of the type; all else here is held to it.
 	Code func(block []byte, k int) Weight

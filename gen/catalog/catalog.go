@@ -39,8 +39,8 @@ func Types() []Type {
 	for _, s := range weight.Specs() {
 		t := Type{Spec: s, Kernels: s}
 		for _, k := range all {
-			if k.Op == kernel.Expand && k.Type == s.Name {
-				t.Expand, t.Kernels = &k, s.Wide()
+			if k.Op == kernel.Expand && k.Type == s.Name && !s.Readable() {
+				t.Expand, t.Kernels = &k, s.Wide
 			}
 		}
 		for _, k := range all {

@@ -273,7 +273,7 @@ func memoryFor(rows []ports.Row) (*memory, error) {
 			continue
 		}
 		if r.Op == kernel.Expand {
-			result = max(result, expanded*s.Wide().PanelBytes())
+			result = max(result, expanded*s.Wide.PanelBytes())
 			continue
 		}
 		work = max(work, program.WorkBytes(s, r.Rows))

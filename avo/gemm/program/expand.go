@@ -15,8 +15,8 @@ import (
 	"github.com/llama-zen-turbo/llama-zen-turbo/avo/weight"
 )
 
-// expanding returns the kernels of types whose quants are looked up: one for each that expands its panels, and the GEMM kernels that
-// read those. The latter read from a cache and so never prefetch.
+// expanding returns the kernels of types whose panels are expanded: one for each that does that, and the GEMM kernels that read those.
+// The latter read from a cache and so never prefetch.
 func expanding() []kernel.Program {
 	var programs []kernel.Program
 	for _, s := range weight.Wides() {
@@ -25,7 +25,7 @@ func expanding() []kernel.Program {
 		}
 	}
 	for _, s := range weight.Specs() {
-		if s.Wide() != nil {
+		if s.Wide != nil {
 			programs = append(programs, expand(s))
 		}
 	}
@@ -34,6 +34,7 @@ func expanding() []kernel.Program {
 
 // expansions emit the loop over blocks of each type.
 var expansions = map[string]func(*expander){
+	"Q2_K":    (*expander).q2k,
 	"IQ1_S":   (*expander).iq1s,
 	"IQ1_M":   (*expander).iq1m,
 	"IQ2_XXS": (*expander).iq2xxs,
@@ -45,7 +46,7 @@ var expansions = map[string]func(*expander){
 }
 
 func expand(s *weight.Spec) kernel.Program {
-	wide := s.Wide()
+	wide := s.Wide
 	return kernel.Program{
 		Info: kernel.Info{
 			Name: fmt.Sprintf("zt_expand_%s_%s", strings.ToLower(s.Name), isa),
@@ -78,8 +79,8 @@ const (
 	runs  = 256 / runK   // in a block
 )
 
-// expander writes the expansion of one type. Grids are looked up in runs of 32 weights of 16 rows: eight vectors, of which vector q holds
-// weights 4q..4q+3 of the run. Indices and signs of a run are a dword for each row, or two.
+// expander writes the expansion of one type, in runs of 32 weights of 16 rows: eight vectors, of which vector q holds weights 4q..4q+3 of
+// the run. Of grids, indices and signs of a run are a dword for each row, or two.
 type expander struct {
 	*Context
 	*weight.Spec
@@ -291,19 +292,24 @@ func (e *expander) each(block func(), run func(v int)) {
 	})
 }
 
-// eachBlock emits the loop over blocks, and the widening of d.
+// eachBlock emits the loop over blocks, and the widening of d and min.
 func (e *expander) eachBlock(block func()) {
 	factor := broadcast(e.Context, math.Float32bits(e.Scale.Factor))
 	e.next = e.GP64()
 	e.Label("block")
 	e.LEAQ(Mem{Base: e.w, Disp: (latencyBytes + e.PanelBytes() - 1) / e.PanelBytes() * e.PanelBytes()}, e.next)
 	block()
-	from, _ := e.Plane(weight.D)
-	for v := range vecs {
-		d := e.ZMM()
-		e.VCVTPH2PS(Mem{Base: e.w, Disp: from + line/2*v}, d)
-		e.VMULPS(factor, d, d)
-		e.VMOVUPS(d, e.wideAt(weight.D).Offset(line*v))
+	for _, role := range []weight.Role{weight.D, weight.Min} {
+		if _, ok := e.Field(role); !ok {
+			continue
+		}
+		from, _ := e.Plane(role)
+		for v := range vecs {
+			d := e.ZMM()
+			e.VCVTPH2PS(Mem{Base: e.w, Disp: from + line/2*v}, d)
+			e.VMULPS(factor, d, d)
+			e.VMOVUPS(d, e.wideAt(role).Offset(line*v))
+		}
 	}
 	e.ADDQ(U32(e.PanelBytes()), e.w)
 	e.ADDQ(U32(e.wide.PanelBytes()), e.dst)

@@ -31,7 +31,7 @@ const (
 func Programs() []kernel.Program {
 	var programs []kernel.Program
 	for _, s := range weight.Specs() {
-		if _, ok := s.Field(weight.Quants); !ok {
+		if !s.Readable() {
 			continue
 		}
 		for rows := 1; rows <= Rows; rows++ {
@@ -59,6 +59,9 @@ func (t typed) super() bool { return t.Step() > 64 }
 
 // span returns how many weights the products of one round of the inner loop cover: those that share a sub-scale.
 func (t typed) span() int { return min(t.Sub, spanK) }
+
+// chained reports whether all products of a block go to one sum: no sub-scale comes between them, nor where the sum of parts starts.
+func (t typed) chained() bool { return t.super() && !t.scaled() && t.Offset == 0 }
 
 // direct reports whether a sub-scale is a byte of its own, which a kernel loads where it needs it.
 func (t typed) direct() bool {
@@ -165,6 +168,9 @@ type emitter struct {
 
 func newEmitter(c *Context, t typed) *emitter {
 	e := &emitter{Context: c, typed: t, total: grid(c, t.rows, vecs), sums: grid(c, t.rows, vecs)}
+	if t.chained() {
+		e.sums = e.total
+	}
 	e.weights = []reg.VecVirtual{c.ZMM(), c.ZMM()}
 	e.x, e.y = c.ZMM(), c.ZMM()
 	e.a = c.Load(c.Param("a"), c.GP64())
@@ -280,11 +286,7 @@ func (e *emitter) prefetch() {
 func (e *emitter) scale(role weight.Role, i, v int, to reg.VecVirtual) {
 	at, p := e.Plane(role)
 	m := Mem{Base: e.w, Disp: at + (i*weight.PanelRows+16*v)*p.Width}
-	format := e.Scale.Format
-	if role == weight.Min {
-		format = weight.FP16
-	}
-	switch format {
+	switch e.Scale.Format {
 	case weight.FP16:
 		e.VCVTPH2PS(m, to)
 	case weight.F32:

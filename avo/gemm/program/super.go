@@ -51,6 +51,9 @@ func (e *emitter) superBlocks() {
 	}
 	shift := bits.TrailingZeros(uint(e.Offset))
 	for r := range e.rows {
+		if e.chained() {
+			break
+		}
 		first := e.sums[r][0]
 		if e.Offset == 0 {
 			zero(e.Context, first)
@@ -73,6 +76,9 @@ func (e *emitter) superBlocks() {
 	}
 	e.products(Mem{Base: q}, func(r int) Mem { return Mem{Base: a, Disp: g.Quants(r)} }, span)
 	for v := range vecs {
+		if e.chained() {
+			break
+		}
 		if e.scaled() {
 			m := Mem{Base: scales, Disp: scaleStep / vecs * v}
 			switch {
@@ -201,12 +207,12 @@ func (e *emitter) loaded(words map[int]reg.VecVirtual, at int, p weight.Plane, v
 // in VPMADDWD.
 func (e *emitter) mins(at func(r, v int) Mem, minsAt int) {
 	g := e.group()
-	sums := g.Sums32
-	if e.Sub == 16 {
-		sums = g.Sums16
-	}
 	offset, p := e.Plane(weight.Mins)
 	values := elements(p, weight.Mins)
+	sums := g.Sums32
+	if e.Block/len(values) == 16 {
+		sums = g.Sums16
+	}
 	var lists [][]move
 	for i := 0; i < len(values); i += 2 {
 		lists = append(lists, gather(values[i:][:2], 16))
@@ -218,6 +224,10 @@ func (e *emitter) mins(at func(r, v int) Mem, minsAt int) {
 	for v := range vecs {
 		words := map[int]reg.VecVirtual{}
 		for i, moves := range lists {
+			if whole := moves[0]; whole.right == 0 && whole.mask == full { // pairs as they are
+				e.planeWord(offset, p, whole.word, v, pairs[i][v])
+				continue
+			}
 			e.selected(moves, e.loaded(words, offset, p, v, moves), masks, present(p), false, pairs[i][v], scratch)
 		}
 		e.scale(weight.Min, 0, v, e.weights[v])

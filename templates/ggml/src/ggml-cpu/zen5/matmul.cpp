@@ -346,6 +346,11 @@ void mul_mat_id(const weight_type & type, ggml_compute_params * params, ggml_ten
                     pairs[starts[expert_of(ids, slot, token, at.experts)]++] = (int32_t) (token * at.used + slot);
                 }
             }
+            for (int64_t p = 0; p < count; p++) {
+                if (products[p].groups.n == 1) {
+                    products[p].activations = quantized + source(products[p].rows[0]) * row_bytes;
+                }
+            }
         }
         ggml_threadpool_chunk_set(params->threadpool, params->nth);
     }
@@ -354,10 +359,15 @@ void mul_mat_id(const weight_type & type, ggml_compute_params * params, ggml_ten
     }
     ggml_barrier(params->threadpool);
 
-    if (at.tokens > 1) {
+    // Rows of products that have several lie together. Single ones stay where they are.
+    const bool gathers = std::any_of(products, products + count, [](const product & p) { return p.groups.n > 1; });
+    if (gathers) {
         const int64_t blocks = k / block_size(type.format);
         for (int64_t p = 0; p < count; p++) {
             const row_groups & groups = products[p].groups;
+            if (groups.n == 1) {
+                continue;
+            }
             for (int64_t i = params->ith; i < groups.n; i += params->nth) {
                 const int64_t g = groups.of(i);
                 copy_blocks(type.format, quantized + source(products[p].rows[i]) * row_bytes,

@@ -271,12 +271,11 @@ void pack_rows(const weight_type & type, void * packed, const void * src, int64_
             for (int lane = 0; lane < lanes; lane++) {
                 bool changed = false;
                 for (int half = 0; half < 2; half++) {
-                    const int64_t row = panel * tile_cols + lanes * half + lane;
+                    // Padding repeats the last row: zeros would be denormal scales in MXFP4, and each of their products an assist.
+                    const int64_t at  = panel * tile_cols + lanes * half + lane;
+                    const int64_t row = last ? std::min(at, rows - 1) : at;
                     if (row >= first && row < first + n) {
                         memcpy(both.rows[half], (const char *) src + ((row - first) * blocks + b) * type.bytes, type.bytes);
-                        changed = true;
-                    } else if (row >= rows && last) {
-                        memset(both.rows[half], 0, type.bytes);
                         changed = true;
                     } else {
                         both.unpack(perm, block, lane, half);

@@ -18,7 +18,7 @@ void parallel_for(int64_t begin, int64_t end, int64_t grain, const std::function
 size_t packed_size(const weight_type & type, int64_t rows, int64_t cols);
 
 // Packs rows first .. first+n-1 of a matrix of rows x cols weights from src, which holds just those rows as they are in a GGUF. Rows that
-// the last panel lacks become zero when the matrix's last row is packed. No two threads may pack rows of one panel at a time.
+// the last panel lacks become copies of the matrix's last row when that is packed. No two threads may pack rows of one panel at a time.
 void pack_rows(const weight_type & type, void * packed, const void * src, int64_t rows, int64_t cols, int64_t first, int64_t n);
 
 // The inverse: rows first .. first+n-1 as they are in a GGUF.

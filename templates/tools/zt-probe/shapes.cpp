@@ -384,6 +384,11 @@ void measure(const probe_params & p, const buffer_types & types, const shape & s
         printf(",\"nmse\":%.6g,\"differing\":%" PRId64 ",\"results\":%" PRId64, nmse, differing, s.n_results());
     }
 
+    if (p.ms == 0) {
+        printf("}\n");
+        fflush(stdout);
+        return;
+    }
     const int64_t graph_ns = 200000;
     const int n_products = s.cold ? 1 : (int) std::max<int64_t>(1, std::min<int64_t>(16, graph_ns/first_ns));
     for (bench * b : { &stock, tuned.get() }) {

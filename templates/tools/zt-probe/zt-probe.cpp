@@ -76,7 +76,7 @@ static const char * usage =
     "           --shape SHAPE        one given shape instead; may be repeated. A SHAPE is TYPE,m=N,k=N,n=N: m weight rows of\n"
     "                                k elements, n activation rows. With ,experts=N,used=N it is MUL_MAT_ID, with ,shared of\n"
     "                                one row of activations for all experts of a token; with ,cold the weights are not cached\n"
-    "           --ms N               time for each shape (default 300)\n"
+    "           --ms N               time for each shape; 0: only compare results (default 300)\n"
     "\n"
     "options\n"
     "  -m FILE          model (required, but for shapes)\n"
@@ -160,7 +160,7 @@ static probe_params parse_args(int argc, char ** argv) {
         else if (flag == "-ctv")         { p.type_v     = to_type(flag, value()); }
         else if (flag == "--types")      { p.types      = value(); }
         else if (flag == "--shape")      { p.shapes.push_back(value()); }
-        else if (flag == "--ms")         { p.ms         = (int) number(1, 1 << 20); }
+        else if (flag == "--ms")         { p.ms         = (int) number(0, 1 << 20); }
         else if (flag == "--depth")      { p.depth      = (int) number(0, 1 << 24); }
         else if (flag == "--poll")       { p.n_poll     = (int) number(0, 100); }
         else if (flag == "--read-bytes") { p.read_bytes = (uint64_t) number(1 << 20, LLONG_MAX); }

@@ -2,8 +2,10 @@ package gate
 
 import (
 	"fmt"
+	"maps"
 	"math"
 	"slices"
+	"strings"
 
 	"github.com/llama-zen-turbo/llama-zen-turbo/gen/gguf"
 	"github.com/llama-zen-turbo/llama-zen-turbo/gen/report"
@@ -116,7 +118,9 @@ var byType = map[gguf.Type][]criterion{
 	gguf.Q4_0: roundedActivations, gguf.Q4_1: roundedActivations, gguf.Q5_0: roundedActivations, gguf.Q5_1: roundedActivations,
 	gguf.Q8_0: roundedActivations, gguf.IQ4_NL: roundedActivations, gguf.MXFP4: roundedActivations, gguf.NVFP4: roundedActivations,
 	gguf.Q2_K: roundedActivations, gguf.Q3_K: roundedActivations, gguf.Q4_K: roundedActivations, gguf.Q5_K: roundedActivations,
-	gguf.Q6_K: roundedActivations, gguf.IQ4_XS: roundedActivations, gguf.TQ2_0: roundedActivations,
+	gguf.Q6_K: roundedActivations, gguf.IQ4_XS: roundedActivations, gguf.IQ1_S: roundedActivations, gguf.IQ1_M: roundedActivations,
+	gguf.IQ2_XXS: roundedActivations, gguf.IQ2_XS: roundedActivations, gguf.IQ2_S: roundedActivations, gguf.IQ3_XXS: roundedActivations,
+	gguf.IQ3_S: roundedActivations, gguf.TQ1_0: roundedActivations, gguf.TQ2_0: roundedActivations,
 }
 
 // roundedActivations is for weights that meet activations of 8 bits in stock and in our kernels, with the same rounding and
@@ -259,18 +263,37 @@ var (
 		"the same program on the same input gives the same bits"}
 )
 
-// claims are the operators that the zen5 buffer type takes, with the number of upstream's own cases of each whose weights can be packed:
-// matrices, not batches of them, of 16 rows or more.
-var claims = []claim{{"MUL_MAT", "q8_0"}, {"GET_ROWS", "q8_0"}}
+// claims are the operators that the zen5 buffer type takes, on weights of every type in byType: matrices, not batches of them, of 16 rows
+// or more, and experts of such.
+var claims = func() (list []claim) {
+	for _, t := range slices.Sorted(maps.Keys(byType)) {
+		for op := range strings.SplitSeq(weightOps, ",") {
+			list = append(list, claim{op, t.String()})
+		}
+	}
+	return list
+}()
 
-var upstreamCases = map[claim]int{{"MUL_MAT", "q8_0"}: 21} // the matrices of GET_ROWS have 5 rows
+// upstreamCases is how many of upstream's own cases there are of each claim, as far as upstreamFilter lets them pass: of MUL_MAT and of
+// MUL_MAT_ID. The matrices of GET_ROWS have 5 rows or come in batches.
+var upstreamCases = map[gguf.Type][2]int{
+	gguf.Q4_0: {19, 37}, gguf.Q4_1: {19, 39}, gguf.Q5_0: {13, 3}, gguf.Q5_1: {13, 3}, gguf.Q8_0: {21, 39},
+	gguf.IQ4_NL: {13, 3}, gguf.MXFP4: {18, 37}, gguf.NVFP4: {17, 37},
+	gguf.Q2_K: {12, 3}, gguf.Q3_K: {12, 3}, gguf.Q4_K: {22, 47}, gguf.Q5_K: {14, 3}, gguf.Q6_K: {12, 3}, gguf.IQ4_XS: {13, 4},
+	gguf.IQ1_S: {13, 4}, gguf.IQ1_M: {13, 4}, gguf.IQ2_XXS: {18, 38}, gguf.IQ2_XS: {13, 14}, gguf.IQ2_S: {13, 4},
+	gguf.IQ3_XXS: {13, 4}, gguf.IQ3_S: {13, 4}, gguf.TQ1_0: {12, 3}, gguf.TQ2_0: {12, 3},
+}
+
+// upstreamFilter leaves out upstream's large cases, which are quantized for minutes (one of 128 experts has 10^9 weights) and show
+// nothing that the others do not: those of more than four experts, and seven numbers of columns in large matrices.
+const upstreamFilter = `^(?!.*(n_mats=([5-9]|[0-9]{2})|m=(4096|1023),n=[2-8],))`
 
 // Bounds on the tests of single operators.
 var (
 	failedChecks = Gate{"failed checks", "", report.AtMost, 0,
-		"bits are compared: with a plain loop in the order of sums that avo/gemm writes down, and with stock's dequantization"}
-	checksMade = Gate{"checks", "", report.AtLeast, 200,
-		"51 shapes with four thread counts each; a self test that leaves them out proves nothing"}
+		"bits are compared: with a plain loop in the order of sums that avo/weight writes down, and with stock's dequantization"}
+	checksMade = Gate{"checks", "", report.AtLeast, 36,
+		"16 shapes of experts with two thread counts each and two of them with four, of other matrices more; a self test that leaves them out proves nothing"}
 	failedTests = Gate{"failed tests", "", report.AtMost, 0,
 		"upstream's own bounds on the error, which it has for each operator"}
 	upstreamTests = Gate{"tests", "", report.AtLeast, 1,

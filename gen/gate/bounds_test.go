@@ -12,7 +12,7 @@ import (
 
 // TestCriteriaByType checks that a model is judged by the type of its weights that has kernels, and by identity of bits without one.
 func TestCriteriaByType(t *testing.T) {
-	for typ, want := range map[gguf.Type][]criterion{gguf.Q8_0: roundedActivations, gguf.F32: sameBits, gguf.BF16: sameBits, gguf.Q4_0: sameBits} {
+	for typ, want := range map[gguf.Type][]criterion{gguf.Q8_0: roundedActivations, gguf.F32: sameBits, gguf.BF16: sameBits, gguf.Q4_0: roundedActivations} {
 		got, err := criteriaFor(writeModelOf(t, typ, true))
 		if err != nil {
 			t.Fatal(err)

@@ -7,12 +7,14 @@ import (
 	"encoding/csv"
 	"fmt"
 	"io"
+	"maps"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 
+	"github.com/llama-zen-turbo/llama-zen-turbo/gen/gguf"
 	"github.com/llama-zen-turbo/llama-zen-turbo/gen/program"
 	"github.com/llama-zen-turbo/llama-zen-turbo/gen/progress"
 )
@@ -35,11 +37,11 @@ func (v *verifier) operators(ctx context.Context, s *progress.Step) error {
 		return err
 	}
 	s.Count(1, 3, "test-backend-ops")
-	own, err := v.backendOps(ctx)
+	own, err := v.backendOps(ctx, "-p", upstreamFilter)
 	if err != nil {
 		return err
 	}
-	v.judgeOperators("", "test-backend-ops", own, false)
+	v.judgeOwnCases(own)
 
 	tests := own.total()
 	for _, m := range v.Models {
@@ -55,7 +57,11 @@ func (v *verifier) operators(ctx context.Context, s *progress.Step) error {
 		if err != nil {
 			return err
 		}
-		v.judgeOperators(m.Name, "its graph's", graph, true)
+		want, err := claimsOf(m.Path)
+		if err != nil {
+			return err
+		}
+		v.judgeGraph(m.Name, graph, want)
 		tests += graph.total()
 	}
 	s.Did("%d checks of our own, %d tests of upstream's on %s", checks, tests, BufferType)
@@ -79,11 +85,14 @@ func (v *verifier) selfTest(ctx context.Context) (checks int, err error) {
 	if err != nil {
 		return 0, cmp.Or(failed, err)
 	}
-	note, firstFailure := "", ""
-	for line := range strings.Lines(string(stderr)) {
-		if what, ok := strings.CutPrefix(strings.TrimSpace(line), "FAIL "); ok && firstFailure == "" {
-			firstFailure = "first: " + what
+	note := ""
+	firstFailure := func(l selfTestLine) string {
+		for line := range strings.Lines(string(stderr)) {
+			if where, ok := strings.CutPrefix(strings.TrimSpace(line), fmt.Sprintf("FAIL %s %s: ", l.Type, l.Check)); ok {
+				return "first: " + where
+			}
 		}
+		return ""
 	}
 	made := map[claim]int{}
 	broken := 0
@@ -98,7 +107,7 @@ func (v *verifier) selfTest(ctx context.Context) (checks int, err error) {
 		made[claim{l.Check, l.Type}] = n
 		why := ""
 		if l.Failed > 0 {
-			why = firstFailure
+			why = firstFailure(l)
 		}
 		v.judge(failedChecks, "", fmt.Sprintf("zt-selftest %s %s", l.Type, l.Check), Measurement{Value: float64(l.Failed), Note: join(note, why)})
 	}
@@ -213,42 +222,107 @@ func weightType(params string) string {
 	return "unknown"
 }
 
-// judgeOperators holds tests from one source to what we claim. In the graph of a model everything claimed must be supported.
-func (v *verifier) judgeOperators(model, source string, found testsByClaim, graph bool) {
+// judgeOwnCases holds upstream's own cases to what we claim.
+func (v *verifier) judgeOwnCases(found testsByClaim) {
+	const source = "test-backend-ops"
 	for _, c := range claims {
-		if found[c] == nil {
-			found[c] = &operatorTests{}
+		t := cmp.Or(found[c], &operatorTests{})
+		least := graphTests.only()
+		if n := c.cases(); n > 0 {
+			least = upstreamTests.times(float64(n))
+		}
+		v.judgeTests("", source, c, t, least, graphMisses.only())
+	}
+	v.judgeOthers("", source, found)
+}
+
+// judgeGraph holds the operators in the graph of a model to what we claim: all of want must be there, and nothing claimed may be left to
+// stock.
+func (v *verifier) judgeGraph(model string, found testsByClaim, want []claim) {
+	const source = "its graph's"
+	for _, c := range claims {
+		switch {
+		case slices.Contains(want, c):
+			v.judgeTests(model, source, c, cmp.Or(found[c], &operatorTests{}), graphTests, graphMisses)
+		case found[c] != nil:
+			v.judgeTests(model, source, c, found[c], graphTests.only(), graphMisses)
 		}
 	}
-	all := make([]claim, 0, len(found))
-	for c := range found {
-		all = append(all, c)
+	v.judgeOthers(model, source, found)
+}
+
+// judgeTests records the tests of one claim: how many ran, how many did not for want of support, and how many failed.
+func (v *verifier) judgeTests(model, source string, c claim, t *operatorTests, run, misses Gate) {
+	what := source + " " + c.String()
+	v.judge(run, model, what, Measurement{Value: float64(t.run)})
+	v.judge(misses, model, what, Measurement{Value: float64(t.unsupported)})
+	if t.run > 0 {
+		v.judge(failedTests, model, what, Measurement{Value: float64(t.failed), Note: t.failure})
 	}
-	slices.SortFunc(all, func(a, b claim) int { return strings.Compare(a.String(), b.String()) })
-	others := map[string]int{}
-	for _, c := range all {
-		t := found[c]
-		claimed := slices.Contains(claims, c)
-		if !claimed && t.run == 0 {
-			others[c.op] += t.unsupported
+}
+
+// judgeOthers records tests on weights that we claim nothing of: how many there are of an operator, and those that ran all the same.
+func (v *verifier) judgeOthers(model, source string, found testsByClaim) {
+	for op := range strings.SplitSeq(weightOps, ",") {
+		others := 0
+		for _, c := range slices.SortedFunc(maps.Keys(found), func(a, b claim) int { return strings.Compare(a.weights, b.weights) }) {
+			switch {
+			case c.op != op || slices.Contains(claims, c):
+			case found[c].run > 0:
+				v.judgeTests(model, source, c, found[c], graphTests.only(), graphMisses.only())
+			default:
+				others += found[c].unsupported
+			}
+		}
+		if others > 0 {
+			v.judge(graphMisses.only(), model, fmt.Sprintf("%s other %s", source, op), Measurement{Value: float64(others)})
+		}
+	}
+}
+
+// cases is the number of upstream's own cases of c.
+func (c claim) cases() int {
+	t, err := gguf.ParseType(c.weights)
+	if err != nil {
+		return 0
+	}
+	switch c.op {
+	case "MUL_MAT":
+		return upstreamCases[t][0]
+	case "MUL_MAT_ID":
+		return upstreamCases[t][1]
+	}
+	return 0
+}
+
+// claimsOf returns the claims that the graph of the model at path must meet: rows of the embedding are read, experts are multiplied by
+// those that a router chooses, and all other matrices as they are.
+func claimsOf(path string) ([]claim, error) {
+	f, err := gguf.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	tied := !slices.ContainsFunc(f.Tensors, func(t gguf.Tensor) bool { return t.Name == "output.weight" })
+	var want []claim
+	for _, t := range f.Tensors {
+		if len(t.Shape) < 2 {
 			continue
 		}
-		run, misses := graphTests.only(), graphMisses.only()
-		if claimed && graph {
-			run, misses = graphTests, graphMisses
-		} else if n := upstreamCases[c]; n > 0 {
-			run = upstreamTests.times(float64(n))
+		ops := []string{"MUL_MAT"}
+		switch {
+		case t.Name == "token_embd.weight" && tied:
+			ops = append(ops, "GET_ROWS")
+		case t.Name == "token_embd.weight":
+			ops = []string{"GET_ROWS"}
+		case len(t.Shape) == 3:
+			ops = []string{"MUL_MAT_ID"}
 		}
-		what := source + " " + c.String()
-		v.judge(run, model, what, Measurement{Value: float64(t.run)})
-		v.judge(misses, model, what, Measurement{Value: float64(t.unsupported)})
-		if t.run > 0 {
-			v.judge(failedTests, model, what, Measurement{Value: float64(t.failed), Note: t.failure})
-		}
-	}
-	for op := range strings.SplitSeq(weightOps, ",") {
-		if others[op] > 0 {
-			v.judge(graphMisses.only(), model, fmt.Sprintf("%s other %s", source, op), Measurement{Value: float64(others[op])})
+		for _, op := range ops {
+			if c := (claim{op, t.Type.String()}); slices.Contains(claims, c) && !slices.Contains(want, c) {
+				want = append(want, c)
+			}
 		}
 	}
+	return want, nil
 }

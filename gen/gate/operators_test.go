@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/llama-zen-turbo/llama-zen-turbo/gen/gguf"
 )
 
 const backendOpsHeader = `"backend_name","op_name","op_params","test_mode","supported","error_message","backend_reg_name"` + "\n"
@@ -23,16 +25,22 @@ func backendOpsRow(op, params string, supported bool, message string) string {
 func fakeOperators(program string, args []string, fault string) error {
 	switch program {
 	case "zt-selftest":
-		failed, passed := 0, 204
+		failed, passed := 0, 48
 		switch fault {
 		case "wrong bits":
-			failed, passed = 1, 203
-			fmt.Fprintln(os.Stderr, "FAIL MUL_MAT: 17 x 32, 2 threads")
+			failed, passed = 1, 47
+			fmt.Fprintln(os.Stderr, "FAIL q8_0 GET_ROWS: 33 x 64\nFAIL q8_0 MUL_MAT: 17 x 32, 2 threads")
 		case "short self test":
-			passed = 100
+			passed = 20
 		}
-		fmt.Printf("{\"seed\":7}\n{\"type\":\"q8_0\",\"check\":\"GET_ROWS\",\"passed\":204,\"failed\":0}\n")
-		fmt.Printf("{\"type\":\"q8_0\",\"check\":\"MUL_MAT\",\"passed\":%d,\"failed\":%d}\n", passed, failed)
+		fmt.Println(`{"seed":7}`)
+		for _, c := range claims {
+			if c == (claim{"MUL_MAT", "q8_0"}) {
+				fmt.Printf("{\"type\":%q,\"check\":%q,\"passed\":%d,\"failed\":%d}\n", c.weights, c.op, passed, failed)
+			} else if fault != "a type without a self test" || c.weights != "iq3_s" {
+				fmt.Printf("{\"type\":%q,\"check\":%q,\"passed\":48,\"failed\":0}\n", c.weights, c.op)
+			}
+		}
 		if failed > 0 || fault == "self test ends badly" {
 			return errors.New("exit")
 		}
@@ -50,16 +58,18 @@ func fakeOperators(program string, args []string, fault string) error {
 		}
 		return nil
 	}
-	for i := range 21 {
-		params := fmt.Sprintf("type_a=q8_0,type_b=f32,m=16,n=%d,k=256", i)
-		message := ""
-		if fault == "wrong operator" && i == 5 {
-			fmt.Print("[MUL_MAT] ERR = 0.007 > 0.000500000 ")
-			message = "test failed"
+	for _, c := range claims {
+		for i := range c.cases() {
+			params := fmt.Sprintf("type_a=%s,type_b=f32,m=16,n=%d,k=256", c.weights, i)
+			message, here := "", c == claim{"MUL_MAT", "q8_0"} && i == 5
+			if fault == "wrong operator" && here {
+				fmt.Print("[MUL_MAT] ERR = 0.007 > 0.000500000 ")
+				message = "test failed"
+			}
+			fmt.Print(backendOpsRow(c.op, params, fault != "claims too little" || !here, message))
 		}
-		fmt.Print(backendOpsRow("MUL_MAT", params, fault != "claims too little" || i != 5, message))
 	}
-	fmt.Print(backendOpsRow("MUL_MAT", "type_a=q4_0,type_b=f32,m=16,n=1,k=256", false, ""))
+	fmt.Print(backendOpsRow("MUL_MAT", "type_a=q1_0,type_b=f32,m=16,n=1,k=256", false, ""))
 	fmt.Print(backendOpsRow("GET_ROWS", "type=q8_0,n=256,m=5,r=4", false, ""))
 	if fault == "wrong operator" || fault == "upstream's tests end badly" {
 		return errors.New("exit")
@@ -75,7 +85,8 @@ func TestOperatorGates(t *testing.T) {
 	}{
 		{"", nil},
 		{"wrong bits", []string{"zt-selftest q8_0 MUL_MAT failed checks is 1, not at most 0"}},
-		{"short self test", []string{"zt-selftest q8_0 MUL_MAT checks is 100, not at least 200"}},
+		{"short self test", []string{"zt-selftest q8_0 MUL_MAT checks is 20, not at least 36"}},
+		{"a type without a self test", []string{"zt-selftest iq3_s MUL_MAT_ID checks is 0, not at least 36"}},
 		{"self test ends badly", []string{"tuned zt-selftest", "exit"}},
 		{"wrong operator", []string{"test-backend-ops q8_0 MUL_MAT failed tests is 1, not at most 0"}},
 		{"claims too little", []string{"test-backend-ops q8_0 MUL_MAT tests is 20, not at least 21"}},
@@ -101,11 +112,37 @@ func TestOperatorGates(t *testing.T) {
 				if c.fault == "wrong operator" && x.Verdict == "FAIL" && !strings.Contains(x.Note, "n=5,k=256): [MUL_MAT] ERR = 0.007") {
 					t.Errorf("the note %q does not tell the failing test", x.Note)
 				}
-				if c.fault == "wrong bits" && x.Verdict == "FAIL" && x.Note != "seed 7, first: MUL_MAT: 17 x 32, 2 threads" {
+				if c.fault == "wrong bits" && x.Verdict == "FAIL" && x.Note != "seed 7, first: 17 x 32, 2 threads" {
 					t.Errorf("the note is %q", x.Note)
 				}
 			}
 		})
+	}
+}
+
+// TestClaimsOf checks what the graph of a model must hold, by whether its embedding serves as output and whether it has experts.
+func TestClaimsOf(t *testing.T) {
+	for _, c := range []struct {
+		typ  gguf.Type
+		tied bool
+		want []claim
+	}{
+		{gguf.Q8_0, true, []claim{{"MUL_MAT", "q8_0"}, {"GET_ROWS", "q8_0"}}},
+		{gguf.Q4_0, false, []claim{{"MUL_MAT", "q4_0"}, {"GET_ROWS", "q4_0"}, {"MUL_MAT_ID", "q4_0"}}},
+		{gguf.F16, true, nil},
+	} {
+		got, err := claimsOf(writeModelOf(t, c.typ, c.tied))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(got) != len(c.want) {
+			t.Errorf("%v: %v, want %v", c.typ, got, c.want)
+		}
+		for _, w := range c.want {
+			if !slices.Contains(got, w) {
+				t.Errorf("%v: %v lacks %v", c.typ, got, w)
+			}
+		}
 	}
 }
 

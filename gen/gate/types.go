@@ -186,6 +186,9 @@ func kept(old, r report.Report) report.Report {
 	return r
 }
 
+// fewDegrees is how many degrees of freedom leave room for ratios that agree by luck better than one build does with itself.
+const fewDegrees = 10
+
 // pending is a measurement that waits for the noise of all others of its kind.
 type pending struct {
 	Gate
@@ -206,7 +209,9 @@ func (v *verifier) judgePooled(list []pending) {
 	for _, p := range list {
 		if k := kindOf(p); len(p.Samples) > 0 {
 			scatter := statistics.Pool(groups[k]...)
-			scatter.Deviation = max(scatter.Deviation, statistics.Noise(same[k])) // as statistics.Ratio has it
+			if scatter.Degrees < fewDegrees {
+				scatter.Deviation = max(scatter.Deviation, statistics.Noise(same[k])) // as statistics.Ratio has it
+			}
 			p.Scatter = &scatter
 		}
 		v.judge(p.Gate, p.model, p.what, p.Measurement)

@@ -32,34 +32,45 @@ func Ratio(ratios, same []float64) Interval {
 type Scatter struct {
 	Deviation float64 // standard deviation of logarithms
 	Degrees   int     // of freedom that it has
+	Most      float64 // deviation within a group above which it is wild: its noise is of another kind
 }
 
-// Pool returns the scatter of ratios within groups, which may have different means but have noise of one size (pooled variance).
-// Each group must have two ratios or more, all positive; without any group the scatter has no degree of freedom.
+// wild is how many times the median of all groups' deviations one may have. Of many pairs with normal noise of one size one in twenty
+// thousand has more: 6 medians are 4 standard deviations.
+const wild = 6
+
+// Pool returns the scatter of ratios within groups, which may have different means but have noise of one size (pooled variance). Wild
+// groups are left out, so that one disturbance does not blur all others. Each group must have two ratios or more, all positive; without any
+// group the scatter has no degree of freedom.
 func Pool(groups ...[]float64) Scatter {
-	var s Scatter
+	if len(groups) == 0 {
+		return Scatter{}
+	}
+	deviations := make([]float64, len(groups))
+	for i, g := range groups {
+		deviations[i] = scatter(logarithms(g))
+	}
+	s := Scatter{Most: wild * Median(deviations)}
 	squares := 0.0
-	for _, g := range groups {
-		deviation := scatter(logarithms(g))
-		squares += deviation * deviation * float64(len(g)-1)
-		s.Degrees += len(g) - 1
+	for i, g := range groups {
+		if deviations[i] <= s.Most {
+			squares += deviations[i] * deviations[i] * float64(len(g)-1)
+			s.Degrees += len(g) - 1
+		}
 	}
-	if s.Degrees > 0 {
-		s.Deviation = math.Sqrt(squares / float64(s.Degrees))
-	}
+	s.Deviation = math.Sqrt(squares / float64(s.Degrees))
 	return s
 }
 
 // Ratio returns a 95 % confidence interval of a ratio from one of the groups that s was learnt from. Like the function Ratio's it covers two
-// others: Bootstrap's, which for few ratios is what they span, so that a group of more noise than the others does not pass for one of
-// less; and Student's with the deviation and the degrees of freedom of all groups together. Two ratios of thirty such groups say as
-// much as thirty of one.
+// others: Bootstrap's, which for few ratios is what they span; and Student's with the deviation and the degrees of freedom of all
+// groups together. Two ratios of thirty such groups say as much as thirty of one. A wild group stands alone, with the function Ratio's.
 func (s Scatter) Ratio(ratios []float64) Interval {
-	b := Bootstrap(ratios)
-	if s.Degrees == 0 {
-		return b
+	logs := logarithms(ratios)
+	if s.Degrees == 0 || scatter(logs) > s.Most {
+		return Ratio(ratios, nil)
 	}
-	mean := average(logarithms(ratios))
+	b, mean := Bootstrap(ratios), average(logs)
 	half := Student(1-tail, s.Degrees) * s.Deviation / math.Sqrt(float64(len(ratios)))
 	return Interval{Low: min(b.Low, math.Exp(mean-half)), High: max(b.High, math.Exp(mean+half))}
 }

@@ -83,7 +83,7 @@ func TestRatioHeedsNoise(t *testing.T) {
 func TestPooledCovers(t *testing.T) {
 	const runs, groups, noise = 1000, 20, 0.02
 	rng := rand.New(rand.NewPCG(8, 1))
-	below, above, width := 0, 0, 0.0
+	below, above, calm, width := 0, 0, 0, 0.0
 	for range runs {
 		var pairs [][]float64
 		truth := make([]float64, groups)
@@ -92,9 +92,7 @@ func TestPooledCovers(t *testing.T) {
 			pairs = append(pairs, []float64{truth[i] * math.Exp(noise*rng.NormFloat64()), truth[i] * math.Exp(noise*rng.NormFloat64())})
 		}
 		s := Pool(pairs...)
-		if s.Degrees != groups {
-			t.Fatalf("%d pairs have %d degrees of freedom", groups, s.Degrees)
-		}
+		calm += s.Degrees
 		for i, p := range pairs {
 			got := s.Ratio(p)
 			if got.High < truth[i] {
@@ -109,6 +107,9 @@ func TestPooledCovers(t *testing.T) {
 	if limit := 0.025*runs*groups + 2*math.Sqrt(0.025*runs*groups); float64(below) > limit || float64(above) > limit || below < runs*groups/200 {
 		t.Errorf("of %d intervals %d lie below the truth and %d above", runs*groups, below, above)
 	}
+	if calm < runs*groups*99/100 {
+		t.Errorf("of %d pairs with noise of one size %d were wild", runs*groups, runs*groups-calm)
+	}
 	// Each of two pairs alone would be 2 * 12.7 / sqrt(2) deviations wide.
 	if width > 3.5*noise {
 		t.Errorf("the intervals are %v wide on average, which is %v deviations", width, width/noise)
@@ -120,13 +121,28 @@ func TestPoolOfOne(t *testing.T) {
 	if got, want := Pool(ratios).Ratio(ratios), Ratio(ratios, nil); math.Abs(got.Low-want.Low) > 1e-12 || math.Abs(got.High-want.High) > 1e-12 {
 		t.Errorf("a group alone: %v, want %v", got, want)
 	}
-	if got := Pool().Ratio(ratios); got != (Interval{1, 1.3}) {
-		t.Errorf("without any noise learnt: %v, want what the ratios span", got)
+	if got, want := Pool().Ratio(ratios), Ratio(ratios, nil); got != want {
+		t.Errorf("without any noise learnt: %v, want %v", got, want)
 	}
-	// A wild group's interval covers it whatever the others say.
-	wild, calm := []float64{0.5, 2}, []float64{1, 1}
-	if got := Pool(wild, calm, calm, calm, calm, calm, calm, calm).Ratio(wild); got.Low > 0.5 || got.High < 2 {
-		t.Errorf("a wild group: %v", got)
+}
+
+// TestWildGroup disturbs one pair of many: it stands alone, and the others are none the wiser.
+func TestWildGroup(t *testing.T) {
+	rng := rand.New(rand.NewPCG(9, 1))
+	var pairs [][]float64
+	for range 20 {
+		pairs = append(pairs, []float64{math.Exp(0.02 * rng.NormFloat64()), math.Exp(0.02 * rng.NormFloat64())})
+	}
+	calm, wild := Pool(pairs...), []float64{0.5, 2}
+	s := Pool(append(pairs, wild)...)
+	if s.Degrees != calm.Degrees || s.Deviation != calm.Deviation {
+		t.Errorf("with a wild pair %+v, without it %+v", s, calm)
+	}
+	if got, want := s.Ratio(wild), Ratio(wild, nil); got != want || got.Low > 0.01 {
+		t.Errorf("the wild pair: %v, want %v", got, want)
+	}
+	if got, want := s.Ratio(pairs[3]), calm.Ratio(pairs[3]); got != want {
+		t.Errorf("another pair: %v, want %v", got, want)
 	}
 }
 

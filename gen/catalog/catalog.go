@@ -26,10 +26,10 @@ func All() []kernel.Info {
 // Type is a weight type and the kernels that multiply by it.
 type Type struct {
 	*weight.Spec
-	Expand  *kernel.Info  // makes panels of Kernels of packed ones, nil where the kernels read these
-	Kernels *weight.Spec  // what the kernels read
-	GEMM    []kernel.Info // by activation rows: element i computes i+1
-	Ahead   []kernel.Info // the same, prefetching weights; none of types that are expanded
+	GEMM     []kernel.Info // by activation rows: element i computes i+1. None of types that are always expanded
+	Ahead    []kernel.Info // the same, prefetching weights
+	Expand   *kernel.Info  // makes expanded panels of packed ones, nil if there are none
+	Expanded []kernel.Info // the kernels that read those
 }
 
 // Types returns every weight type that has kernels.
@@ -37,22 +37,22 @@ func Types() []Type {
 	var types []Type
 	all := All()
 	for _, s := range weight.Specs() {
-		t := Type{Spec: s, Kernels: s}
-		for _, k := range all {
-			if k.Op == kernel.Expand && k.Type == s.Name && !s.Readable() {
-				t.Expand, t.Kernels = &k, s.Wide
-			}
-		}
+		t := Type{Spec: s}
 		for _, k := range all {
 			switch {
-			case k.Op != kernel.GEMM || k.Type != t.Kernels.Name:
+			case k.Op == kernel.Expand && k.Type == s.Name:
+				t.Expand = &k
+			case k.Op != kernel.GEMM:
+			case s.Wide != nil && k.Type == s.Wide.Name:
+				t.Expanded = append(t.Expanded, k)
+			case k.Type != s.Name:
 			case k.Ahead:
 				t.Ahead = append(t.Ahead, k)
 			default:
 				t.GEMM = append(t.GEMM, k)
 			}
 		}
-		if t.GEMM != nil {
+		if t.GEMM != nil || t.Expanded != nil {
 			types = append(types, t)
 		}
 	}
@@ -62,8 +62,11 @@ func Types() []Type {
 // WorkBytes returns the size of the work space that each of the type's kernels can do with.
 func (t Type) WorkBytes() int {
 	n := 0
-	for rows := range t.GEMM {
-		n = max(n, gemm.WorkBytes(t.Kernels, rows+1))
+	for i := range t.GEMM {
+		n = max(n, gemm.WorkBytes(t.Spec, i+1))
+	}
+	for i := range t.Expanded {
+		n = max(n, gemm.WorkBytes(t.Wide, i+1))
 	}
 	return n
 }

@@ -54,7 +54,7 @@ class multiplier {
     // Bytes of a thread's scratch memory.
     static size_t scratch_size(const weight_type & type, const ggml_tensor * op) {
         const size_t panels = type.expand == nullptr ? 0 : expanded_panels(type, blocks_of(type, op)) * blocks_of(type, op);
-        return aligned(type.work_bytes) + aligned(tile_bytes) + aligned(panels * type.kernel_bytes);
+        return aligned(type.work_bytes) + aligned(tile_bytes) + aligned(panels * type.expanded_bytes);
     }
 
     // Rows so few that memory is the limit and not arithmetic.
@@ -90,14 +90,16 @@ class multiplier {
 
     static int64_t blocks_of(const weight_type & type, const ggml_tensor * op) { return op->src[0]->ne[0] / type.block; }
 
-    // How many panels fit into half of L2 as the kernels read them.
+    // How many expanded panels fit into half of L2.
     static int64_t expanded_panels(const weight_type & type, int64_t blocks) {
-        return std::max<int64_t>(1, l2_bytes / 2 / (blocks * type.kernel_bytes));
+        return std::max<int64_t>(1, l2_bytes / 2 / (blocks * type.expanded_bytes));
     }
 
     // Computes the result's columns of panels first..last-1, for all rows of a product.
     void multiply(const product & p, int64_t first, int64_t last) const {
-        if (type.expand != nullptr) {
+        // where packed panels can be read too, expanding them takes as long as it saves two to four groups
+        const bool must = type.gemm[0] == nullptr;
+        if (type.expand != nullptr && (must || !few(p.groups.n))) {
             if (p.groups.count() == 1) {
                 expand_blocks(p, first, last);
             } else {
@@ -115,7 +117,7 @@ class multiplier {
         for (int64_t b = 0; b < blocks; b += part) {
             for (int64_t g = 0; g < p.groups.count(); g++) {
                 for (int64_t panel = first; panel < last; panel++) {
-                    compute(p, g, panel, packed(p, panel, b), b, std::min(part, blocks - b), nullptr, 0);
+                    compute(p, g, panel, packed(p, panel, b), b, std::min(part, blocks - b), type.gemm);
                 }
             }
         }
@@ -132,7 +134,7 @@ class multiplier {
                 const uint8_t * w    = packed(p, panel, b);
                 const int64_t   size = n * type.panel_bytes();
                 for (int64_t g = 0; g < count; g++) {
-                    compute(p, g, panel, w, b, n, count == 1 ? w + soon : w + size + size * g / count, line / count);
+                    compute(p, g, panel, w, b, n, type.gemm, count == 1 ? w + soon : w + size + size * g / count, line / count);
                 }
             }
         }
@@ -145,7 +147,7 @@ class multiplier {
             for (int64_t b = 0; b < blocks; b += part) {
                 const int64_t n = std::min(part, blocks - b);
                 type.expand(expanded, packed(p, panel, b), n);
-                compute(p, 0, panel, expanded, b, n, nullptr, 0);
+                compute(p, 0, panel, expanded, b, n, type.expanded);
             }
         }
     }
@@ -153,7 +155,7 @@ class multiplier {
     // Each panel meets many groups: some wait in L2, and every group meets all of these while it is in L1.
     void expand_panels(const product & p, int64_t first, int64_t last) const {
         const int64_t some = expanded_panels(type, blocks);
-        const size_t  size = blocks * type.kernel_bytes;
+        const size_t  size = blocks * type.expanded_bytes;
         for (int64_t from = first; from < last; from += some) {
             const int64_t n = std::min(some, last - from);
             for (int64_t i = 0; i < n; i++) {
@@ -161,7 +163,7 @@ class multiplier {
             }
             for (int64_t g = 0; g < p.groups.count(); g++) {
                 for (int64_t i = 0; i < n; i++) {
-                    compute(p, g, from + i, expanded + i * size, 0, blocks, nullptr, 0);
+                    compute(p, g, from + i, expanded + i * size, 0, blocks, type.expanded);
                 }
             }
         }
@@ -171,9 +173,10 @@ class multiplier {
         return p.panels + (panel * blocks + block) * type.panel_bytes();
     }
 
-    // Adds the products of n blocks from block b on, which are at w, to a group's columns of a panel. Prefetches from `next` on, unless that
-    // is nullptr.
-    void compute(const product & p, int64_t g, int64_t panel, const uint8_t * w, int64_t b, int64_t n, const uint8_t * next, int64_t step) const {
+    // Adds the products of n blocks from block b on, which are at w, to a group's columns of a panel. Prefetches from `next` on with kernels of
+    // their own, unless that is nullptr.
+    void compute(const product & p, int64_t g, int64_t panel, const uint8_t * w, int64_t b, int64_t n,
+                 const gemm_kernel * kernels, const uint8_t * next = nullptr, int64_t step = 0) const {
         const int64_t   per_block = type.block / block_size(type.format) * block_bytes(type.format);
         const int64_t   row       = p.groups.start(g);
         const int       height    = p.groups.height(g);
@@ -188,7 +191,7 @@ class multiplier {
         if (next != nullptr && get_switches().ahead) {
             type.ahead[height - 1](out, stride, a, w, n, mask, b > 0, work, next, step);
         } else {
-            type.gemm[height - 1](out, stride, a, w, n, mask, b > 0, work);
+            kernels[height - 1](out, stride, a, w, n, mask, b > 0, work);
         }
         for (int r = 0; apart && b + n == blocks && r < height; r++) {
             memcpy((float *) ((char *) dst->data + p.rows[row + r] * dst->nb[1]) + col, tile + r * tile_cols, sizeof(float) * width);

@@ -53,10 +53,11 @@ struct weight_type {
     activation         format;
     bool               in_registers;  // float sums between two calls lie in dst alone, and k may be split
     size_t             work_bytes;    // of work space for a kernel
-    expand_kernel      expand;            // makes what the others read of a packed panel; nullptr: they read that itself
-    size_t             kernel_bytes;      // of a panel block as they read it
-    gemm_kernel        gemm[tile_rows];   // by activation rows: element i computes i+1
-    ahead_kernel       ahead[tile_rows];  // the same, prefetching weights: for rows so few that memory is the limit
+    gemm_kernel        gemm[tile_rows];      // by activation rows: element i computes i+1; nullptr: panels must be expanded
+    ahead_kernel       ahead[tile_rows];     // the same, prefetching weights: for rows so few that memory is the limit
+    expand_kernel      expand;               // makes a panel that the last kernels read of a packed one; nullptr: there are none
+    size_t             expanded_bytes;       // of a block of that
+    gemm_kernel        expanded[tile_rows];
     std::vector<plane> planes;
 
     size_t panel_bytes() const { return (size_t) tile_cols * bytes; }

@@ -136,7 +136,8 @@ func Types(ctx context.Context, w workspace.Workspace, log *progress.Log, o Type
 	return r, failure(r)
 }
 
-// kept is r with what old found of other models, in old's order, if both were measured under the same conditions.
+// kept is r with what old found of other models, in old's order, if both were measured under the same conditions; else r says that old
+// is gone.
 func kept(old, r report.Report) report.Report {
 	conditions := func(r report.Report) []any {
 		e := r.Environment
@@ -149,6 +150,8 @@ func kept(old, r report.Report) report.Report {
 		return list
 	}
 	if !reflect.DeepEqual(conditions(old), conditions(r)) {
+		r.Environment.Notes = append(slices.Clip(r.Environment.Notes),
+			fmt.Sprintf("what was measured on %s was of other builds or under other conditions, and is left out", old.Date.UTC().Format(time.DateTime)))
 		return r
 	}
 	byModel := map[string][]report.Result{}

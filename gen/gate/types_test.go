@@ -243,8 +243,8 @@ func TestSomeTypes(t *testing.T) {
 	}
 
 	x.Tuned = fakeBuild(t, "fast")
-	if r, _, err = x.run(); err != nil || len(models(r)) != 1 {
-		t.Errorf("results of another build are kept: %q, %v", models(r), err)
+	if r, _, err = x.run(); err != nil || len(models(r)) != 1 || !strings.Contains(strings.Join(r.Environment.Notes, "\n"), "2026-01-02 04:04:05 was of other builds") {
+		t.Errorf("results of another build are kept: %q, %v, notes %q", models(r), err, r.Environment.Notes)
 	}
 }
 

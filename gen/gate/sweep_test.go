@@ -13,11 +13,13 @@ import (
 // fakeShapes is `zt-probe shapes` with the given fault. Of 200 shapes that it draws the first half is of one type.
 func fakeShapes(args []string, fault string) error {
 	var shapes []string
-	drawn := false
+	drawn, ms := false, ""
 	for i, a := range args {
 		switch a {
 		case "--shape":
 			shapes = append(shapes, args[i+1])
+		case "--ms":
+			ms = args[i+1]
 		case "-n":
 			drawn = true
 			n, err := strconv.Atoi(args[i+1])
@@ -37,15 +39,19 @@ func fakeShapes(args []string, fault string) error {
 			return err
 		}
 		p := product{Shape: shape, Type: typ, Packed: true, StockHash: shape, NMSE: 1e-13, Busy: 1}
+		first := ms == strconv.Itoa(sweepTime)
 		for i := range 9 {
+			if ms == "0" {
+				break
+			}
 			p.StockNS = append(p.StockNS, 1000+float64(i))
 			p.TunedNS = append(p.TunedNS, 400)
 		}
 		some := m < 22 // six of them, of one type
 		switch {
-		case fault == "slow shapes" && some, fault == "shapes slow at first" && some && drawn, fault == "busy at first" && some:
+		case fault == "slow shapes" && some, fault == "shapes slow at first" && some && first, fault == "busy at first" && some:
 			if fault == "busy at first" {
-				if !drawn {
+				if !first {
 					break
 				}
 				p.Busy = 0.5
@@ -70,7 +76,7 @@ func fakeShapes(args []string, fault string) error {
 		case fault == "packs little" && m%2 == 0:
 			p.Packed, p.TunedNS = false, nil
 		case fault == "half timed":
-			p.TunedNS = p.TunedNS[1:]
+			p.TunedNS = p.TunedNS[:len(p.TunedNS)/2]
 		}
 		line, err := json.Marshal(p)
 		if err != nil {
@@ -104,8 +110,8 @@ func TestSweepGates(t *testing.T) {
 		{"", "slow stock side", false, []string{"stock's side speed over the stock build is 0.8333, not at least 0.95"}},
 		{"slow stock side", "", false, nil},
 		{"", "packs little", true, []string{"shapes measured is 100, not at least 150"}},
-		{"", "half timed", false, []string{"tuned zt-probe shapes: q8_0,m=16,k=256,n=1 was timed 8 times, stock's 9 times"}},
-		{"shapes missing", "", true, []string{"the tuned build measured 200 shapes, stock 1 of the same"}},
+		{"", "half timed", false, []string{"zt-probe shapes was asked for q8_0,m=16,k=256,n=1 and timed q8_0,m=16,k=256,n=1 4 times, stock's 9 times"}},
+		{"shapes missing", "", true, []string{"the tuned build computed 200 shapes, stock 1 of the same"}},
 	} {
 		t.Run(c.stock+"/"+c.tuned, func(t *testing.T) {
 			t.Parallel()

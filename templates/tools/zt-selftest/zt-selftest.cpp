@@ -5,9 +5,9 @@
 // What the loop multiplies comes from stock alone: its quantizers round the activations, and its dequantization of a block whose scales
 // are made 1 gives the integers of the weights.
 //
-// usage: zt-selftest [seed]
+// usage: zt-selftest [-t type]... [seed]
 //
-// Prints a JSON line with the seed and one for each type and kind of check; what fails is named on stderr.
+// Without types it examines all that the buffer type takes. Prints a JSON line with the seed and one for each type and kind of check; what fails is named on stderr.
 
 #include "ggml-backend.h"
 #include "ggml-cpu.h"
@@ -386,7 +386,14 @@ using thread_counts = std::vector<int>;
 
 // More threads than a machine has CPUs wait for each other's turn at every barrier, so not every case has them.
 static thread_counts counts_of(size_t i) {
-    return i % 8 == 0 ? thread_counts{ 1, 2, 3, 5 } : thread_counts{ 1, 2 };
+    return i % 8 == 1 ? thread_counts{ 1, 2, 3, 5 } : thread_counts{ 1, 2 };
+}
+
+static std::vector<float> scaled(std::vector<float> v, float by) {
+    for (float & x : v) {
+        x *= by;
+    }
+    return v;
 }
 
 // A graph whose results are held to what is wanted of them, whatever the number of threads.
@@ -399,11 +406,12 @@ struct graph {
         ggml_tensor *      tensor;
         const char *       kind;
         std::vector<float> want;
+        bool               follows;  // the activations
     };
 
     explicit graph(ggml_backend_t backend) :
         backend(backend),
-        ctx(ggml_init({ ggml_tensor_overhead() * 16 + ggml_graph_overhead(), nullptr, true })) {}
+        ctx(ggml_init({ ggml_tensor_overhead() * 32 + ggml_graph_overhead(), nullptr, true })) {}
 
     graph(const graph &) = delete;
 
@@ -414,14 +422,19 @@ struct graph {
 
     void allocate() { buffer = ggml_backend_alloc_ctx_tensors(ctx, backend); }
 
-    void run(const weights & w, const std::vector<result> & results, const thread_counts & counts, const std::string & name) {
+    // Computes the graph once for each number of threads, with activations twice as large as the time before: a factor of 2 changes no bit but
+    // those of exponents, and what is left of an earlier graph shows.
+    void run(const weights & w, ggml_tensor * activations, const std::vector<float> & values, const std::vector<result> & results,
+             const thread_counts & counts, const std::string & name) {
         ggml_cgraph * g = ggml_new_graph(ctx);
         for (const result & r : results) {
             check(ggml_backend_supports_op(backend, r.tensor), w.f.type, "support", name);
             ggml_build_forward_expand(g, r.tensor);
         }
+        float by = 1.0f;
         for (int threads : counts) {
             ggml_backend_cpu_set_n_threads(backend, threads);
+            ggml_backend_tensor_set(activations, scaled(values, by).data(), 0, values.size() * sizeof(float));
             for (const result & r : results) {
                 ggml_backend_tensor_memset(r.tensor, 0xff, 0, ggml_nbytes(r.tensor));
             }
@@ -429,8 +442,9 @@ struct graph {
             for (const result & r : results) {
                 std::vector<float> got(r.want.size());
                 ggml_backend_tensor_get(r.tensor, got.data(), 0, got.size() * sizeof(float));
-                check(equal(got, r.want), w.f.type, r.kind, name + ", " + std::to_string(threads) + " threads");
+                check(equal(got, r.follows ? scaled(r.want, by) : r.want), w.f.type, r.kind, name + ", " + std::to_string(threads) + " threads");
             }
+            by *= 2.0f;
         }
     }
 };
@@ -466,10 +480,17 @@ static void multiply(ggml_backend_t backend, ggml_backend_buffer_type_t buft, co
     ggml_tensor * y      = ggml_mul_mat(g.ctx, w.tensor, x);
     ggml_tensor * ids    = ggml_new_tensor_1d(g.ctx, GGML_TYPE_I32, s.rows);
     ggml_tensor * r      = ggml_get_rows(g.ctx, w.tensor, ids);
+    // products that can share what is quantized of one tensor, and one of a tensor like it
+    std::vector<ggml_tensor *> halves;
+    ggml_tensor *              again = nullptr;
+    if (s.lies == layout::plain) {
+        ggml_tensor * half = ggml_scale(g.ctx, x, 0.5f);
+        halves             = { ggml_mul_mat(g.ctx, w.tensor, half), ggml_mul_mat(g.ctx, w.tensor, half) };
+        again              = ggml_mul_mat(g.ctx, w.tensor, ggml_scale(g.ctx, half, 2.0f));
+    }
     g.allocate();
 
     const std::vector<float> activations = normal_floats(width * s.n1 * s.n2, random);
-    ggml_backend_tensor_set(memory, activations.data(), 0, activations.size() * sizeof(float));
     std::vector<int32_t> wanted(s.rows);
     std::iota(wanted.begin(), wanted.end(), 0);
     std::shuffle(wanted.begin(), wanted.end(), random);
@@ -490,7 +511,14 @@ static void multiply(ggml_backend_t backend, ggml_backend_buffer_type_t buft, co
             products[i * s.rows + c] = dot(f, row, quantized[i]);
         }
     }
-    g.run(w, { { y, "MUL_MAT", products }, { r, "GET_ROWS", rows } }, counts, name);
+    std::vector<graph::result> results = { { y, "MUL_MAT", products, true }, { r, "GET_ROWS", rows, false } };
+    for (ggml_tensor * t : halves) {
+        results.push_back({ t, "MUL_MAT", scaled(products, 0.5f), true });
+    }
+    if (again != nullptr) {
+        results.push_back({ again, "MUL_MAT", products, true });
+    }
+    g.run(w, memory, activations, results, counts, name);
 }
 
 struct expert_shape {
@@ -516,10 +544,12 @@ static void multiply_experts(ggml_backend_t backend, ggml_backend_buffer_type_t 
     ggml_tensor * ordered = ggml_new_tensor_2d(g.ctx, GGML_TYPE_I32, s.experts, s.tokens);
     ggml_tensor * ids     = ggml_view_2d(g.ctx, ordered, s.used, s.tokens, ordered->nb[1], 0);
     ggml_tensor * y       = ggml_mul_mat_id(g.ctx, w.tensor, x, ids);
+    ggml_tensor * half    = ggml_scale(g.ctx, x, 0.5f);  // shared by two products
+    ggml_tensor * one     = ggml_mul_mat_id(g.ctx, w.tensor, half, ids);
+    ggml_tensor * other   = ggml_mul_mat_id(g.ctx, w.tensor, half, ids);
     g.allocate();
 
     const std::vector<float> activations = normal_floats(w.cols * each * s.tokens, random);
-    ggml_backend_tensor_set(x, activations.data(), 0, activations.size() * sizeof(float));
     std::vector<int32_t> chosen(s.experts * s.tokens);
     for (int64_t t = 0; t < s.tokens; t++) {
         const auto begin = chosen.begin() + t * s.experts;
@@ -544,7 +574,9 @@ static void multiply_experts(ggml_backend_t backend, ggml_backend_buffer_type_t 
             }
         }
     }
-    g.run(w, { { y, "MUL_MAT_ID", products } }, counts, name);
+    const std::vector<float> halved = scaled(products, 0.5f);
+    g.run(w, x, activations, { { y, "MUL_MAT_ID", products, true }, { one, "MUL_MAT_ID", halved, true }, { other, "MUL_MAT_ID", halved, true } },
+          counts, name);
 }
 
 static ggml_backend_buffer_type_t find_buffer_type(ggml_backend_dev_t dev) {
@@ -605,7 +637,15 @@ static void examine(ggml_backend_t backend, ggml_backend_buffer_type_t buft, con
 }
 
 int main(int argc, char ** argv) {
-    const unsigned seed = argc > 1 ? (unsigned) strtoul(argv[1], nullptr, 0) : std::random_device()();
+    unsigned                 seed = std::random_device()();
+    std::vector<std::string> only;
+    for (int i = 1; i < argc; i++) {
+        if (strcmp(argv[i], "-t") == 0 && i + 1 < argc) {
+            only.push_back(argv[++i]);
+        } else {
+            seed = (unsigned) strtoul(argv[i], nullptr, 0);
+        }
+    }
 
     // every packed tensor gets a line of log, among which the failures would be lost
     ggml_log_set([](ggml_log_level level, const char * text, void *) {
@@ -623,7 +663,8 @@ int main(int argc, char ** argv) {
 
     for (int t = 0; t < GGML_TYPE_COUNT; t++) {
         const ggml_type type = (ggml_type) t;
-        if (!ggml_is_quantized(type) || !takes(backend, buft, type)) {
+        const bool      named = only.empty() || std::find(only.begin(), only.end(), ggml_type_name(type)) != only.end();
+        if (!named || !ggml_is_quantized(type) || !takes(backend, buft, type)) {
             continue;
         }
         const format * f = find_format(type);

@@ -44,7 +44,7 @@ func Mutants(ctx context.Context, r Run) error {
 		part := func(name string) func(context.Context) ([]report.Result, error) {
 			return func(ctx context.Context) (results []report.Result, err error) {
 				return results, r.Log.Step(ctx, name, func(ctx context.Context, s *progress.Step) error {
-					results, err = gate.Part(ctx, s, name, b.Bin, b.Tests, gate.Small(shape, path), 2)
+					results, err = gate.Part(ctx, s, name, b.Bin, b.Tests, gate.Small(shape, path), mutant.Types, 2)
 					return err
 				})
 			}

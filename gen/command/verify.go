@@ -6,16 +6,20 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/llama-zen-turbo/llama-zen-turbo/avo/roofline"
+	"github.com/llama-zen-turbo/llama-zen-turbo/avo/weight"
 	"github.com/llama-zen-turbo/llama-zen-turbo/gen/build"
 	"github.com/llama-zen-turbo/llama-zen-turbo/gen/child"
 	"github.com/llama-zen-turbo/llama-zen-turbo/gen/gate"
+	"github.com/llama-zen-turbo/llama-zen-turbo/gen/gguf"
 	"github.com/llama-zen-turbo/llama-zen-turbo/gen/model"
 	"github.com/llama-zen-turbo/llama-zen-turbo/gen/progress"
 	"github.com/llama-zen-turbo/llama-zen-turbo/gen/reference"
@@ -69,7 +73,7 @@ func (r Run) compare(ctx context.Context, speedOnly bool) error {
 		}
 		ours := !speedOnly && os.Getenv("ZT_MODEL") == "" // our own models, and upstream's of every architecture
 		if ours {
-			programs = append(programs, gate.ArchsProgram)
+			programs = append(programs, gate.ArchsProgram, "llama-imatrix")
 			programs = append(programs, gate.OpinionPrograms...)
 			programs = append(programs, gate.CompatibilityPrograms...)
 		}
@@ -142,15 +146,23 @@ func (r Run) models(ctx context.Context, stock build.Build, accuracyOnly, speedO
 }
 
 // smallModels returns those on which everything but speed is measured in seconds: the trained one with the text it never saw, in each
-// type, and a random one of another shape, whose rows and heads fill no tile and no vector.
+// type and a mix, and random ones of other shapes, of which one has rows and heads that fill no tile and no vector and one has experts.
 func (r Run) smallModels(ctx context.Context, stock build.Build) ([]gate.Model, error) {
 	trained, err := reference.Make(ctx, r.Log, r.Workspace)
 	if err != nil {
 		return nil, err
 	}
 	files := reference.In(r.Workspace)
+	importance, err := r.importance(ctx, stock, files)
+	if err != nil {
+		return nil, err
+	}
 	var models []gate.Model
-	for _, name := range []string{"q8_0", "f32", "f16", "bf16"} {
+	add := func(m gate.Model) {
+		m.Tokens = files.Tokens
+		models = append(models, m)
+	}
+	for _, name := range []string{"q8_0", "f32", "f16", "bf16", "q4_k_m"} {
 		path := trained
 		if name != "bf16" {
 			if path, err = r.quantized(ctx, stock, trained, "reference", name); err != nil {
@@ -158,15 +170,48 @@ func (r Run) smallModels(ctx context.Context, stock build.Build) ([]gate.Model, 
 			}
 		}
 		m := gate.Float("reference-"+name, path)
-		if name == "q8_0" {
+		switch name {
+		case "q8_0":
 			m = gate.Small(m.Name, path)
 			m.Text = files.HeldOut
+		case "q4_k_m":
+			m = gate.Small(m.Name, path)
 		}
-		m.Tokens = files.Tokens
-		models = append(models, m)
+		add(m)
+	}
+	for _, s := range weight.Specs() {
+		t, err := gguf.ParseType(s.Name)
+		if err != nil {
+			return nil, err
+		}
+		if t == gguf.Q8_0 { // it is there already
+			continue
+		}
+		path, err := r.pure(ctx, stock, trained, "reference", t, importance)
+		if err != nil {
+			return nil, err
+		}
+		m := gate.Brief("reference-"+t.String(), path)
+		m.Identity = t == gguf.Q4_0 || t == gguf.IQ4_XS
+		add(m)
 	}
 	tiny, err := r.synthetic(ctx, stock, "tiny")
-	return append(models, gate.Small("tiny-q8_0", tiny)), err
+	if err != nil {
+		return nil, err
+	}
+	models = append(models, gate.Small("tiny-q8_0", tiny))
+	experts, err := model.Make(ctx, r.Log, r.Workspace, r.Workspace.Src(workspace.Variant{}), "tiny-moe", "f16")
+	if err != nil {
+		return nil, err
+	}
+	for _, t := range []gguf.Type{gguf.Q8_0, gguf.Q4_K} {
+		path, err := r.pure(ctx, stock, experts, "tiny-moe", t, "")
+		if err != nil {
+			return nil, err
+		}
+		models = append(models, gate.Experts("tiny-moe-"+t.String(), path))
+	}
+	return models, nil
 }
 
 // compatibility returns the small models and adapters to try features on: dense and with experts, of one type and of several, trained and
@@ -210,10 +255,47 @@ func (r Run) synthetic(ctx context.Context, stock build.Build, shape string) (st
 	return r.quantized(ctx, stock, f16, shape, "q8_0")
 }
 
-// quantized has stock's llama-quantize turn the model at source into one of weights of a type, which it keeps under name and type.
+// importance has stock's llama-imatrix measure how much each column of the trained model's matrices matters, without which some types cannot
+// be quantized. The text is the one that the results are judged on: it makes no difference here how well a type predicts it.
+func (r Run) importance(ctx context.Context, stock build.Build, files reference.Files) (string, error) {
+	return r.made(ctx, "imatrix", files.Model, filepath.Join(r.Workspace.Models(), "reference-imatrix.gguf"), func(ctx context.Context, to string) *exec.Cmd {
+		return child.Command(ctx, filepath.Join(stock.Bin, "llama-imatrix"), "-m", files.Model, "-f", files.HeldOut,
+			"-c", strconv.Itoa(reference.Context), "--chunks", "8", "--process-output", "--no-ppl", "--output-format", "gguf", "-o", to)
+	})
+}
+
+// quantized has stock's llama-quantize turn the model at source into one of weights of a type or a mix, which it keeps under name and type.
 func (r Run) quantized(ctx context.Context, stock build.Build, source, name, weights string) (string, error) {
-	path := filepath.Join(r.Workspace.Models(), name+"-stock-"+weights+".gguf")
-	return path, r.Log.Step(ctx, "quantize", func(ctx context.Context, s *progress.Step) error {
+	return r.made(ctx, "quantize", source, r.stocks(name, weights), func(ctx context.Context, to string) *exec.Cmd {
+		return child.Command(ctx, filepath.Join(stock.Bin, "llama-quantize"), source, to, strings.ToUpper(weights))
+	})
+}
+
+// pure is quantized for a type that every matrix is to have. Types that need an importance get it from a file that importance made. It says
+// nothing of the embedding, for which those have another type then.
+func (r Run) pure(ctx context.Context, stock build.Build, source, name string, t gguf.Type, importance string) (string, error) {
+	var args []string
+	if importance != "" {
+		args = append(args, "--imatrix", importance)
+	}
+	if slices.Contains([]gguf.Type{gguf.IQ1_S, gguf.IQ2_XXS, gguf.IQ2_XS}, t) {
+		args = append(args, "--token-embedding-type", gguf.Q4_K.String())
+	}
+	args = append(args, "--tensor-type", "weight="+t.String())
+	return r.made(ctx, "quantize", source, r.stocks(name, "pure-"+t.String()), func(ctx context.Context, to string) *exec.Cmd {
+		// The last argument is the type of what the pattern leaves out, which is nothing.
+		return child.Command(ctx, filepath.Join(stock.Bin, "llama-quantize"), append(args, source, to, "Q8_0")...)
+	})
+}
+
+// stocks is where what stock's programs make of a model is kept.
+func (r Run) stocks(name, what string) string {
+	return filepath.Join(r.Workspace.Models(), name+"-stock-"+what+".gguf")
+}
+
+// made has a command write the file at path from source, unless it has already done so.
+func (r Run) made(ctx context.Context, step, source, path string, command func(ctx context.Context, to string) *exec.Cmd) (string, error) {
+	return path, r.Log.Step(ctx, step, func(ctx context.Context, s *progress.Step) error {
 		s.Did("%s", path)
 		made, err := os.Stat(source)
 		if err != nil {
@@ -223,10 +305,10 @@ func (r Run) quantized(ctx context.Context, stock build.Build, source, name, wei
 			return nil
 		}
 		var output bytes.Buffer
-		cmd := child.Command(ctx, filepath.Join(stock.Bin, "llama-quantize"), source, path+".partial", strings.ToUpper(weights))
+		cmd := command(ctx, path+".partial")
 		cmd.Stdout, cmd.Stderr = &output, &output
 		if err := cmd.Run(); err != nil {
-			return fmt.Errorf("llama-quantize %s: %w\n%s", source, err, output.String())
+			return fmt.Errorf("%s %s: %w\n%s", filepath.Base(cmd.Path), source, err, output.String())
 		}
 		return os.Rename(path+".partial", path)
 	})

@@ -55,6 +55,68 @@ func TestSameBits(t *testing.T) {
 	}
 }
 
+// TestStockOrder checks which models must give stock's bits though our kernels meet them: those whose matrices all have a type of which stock
+// adds in our order, in rows that its kernels take.
+func TestStockOrder(t *testing.T) {
+	whole := map[string][]int64{"token_embd.weight": {256, 96}, "blk.0.attn_q.weight": {256, 32}, "blk.0.attn_norm.weight": {256}}
+	odd := map[string][]int64{"token_embd.weight": {256, 96}, "blk.0.attn_q.weight": {256, 36}}
+	unread := map[string][]int64{"token_embd.weight": {256, 97}, "output.weight": {256, 96}}
+	experts := map[string][]int64{"token_embd.weight": {256, 96}, "blk.0.ffn_up_exps.weight": {256, 32, 4}}
+	for _, c := range []struct {
+		typ    gguf.Type
+		shapes map[string][]int64
+		want   order
+	}{
+		{gguf.Q4_0, whole, order{true, true}},
+		{gguf.Q4_0, odd, order{}},
+		{gguf.Q4_0, unread, order{true, true}},
+		{gguf.Q4_0, experts, order{}},
+		{gguf.Q4_K, whole, order{false, true}},
+		{gguf.IQ3_S, whole, order{true, false}},
+		{gguf.Q8_0, whole, order{}},
+	} {
+		got, err := stockOrder(writeTensors(t, c.typ, c.shapes))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got != c.want {
+			t.Errorf("%v %v: %+v, want %+v", c.typ, c.shapes, got, c.want)
+		}
+	}
+
+	model := Model{Name: "tiny", Path: writeTensors(t, gguf.Q4_K, whole), Prefill: []int{256, 7}, Decode: 64}
+	if _, _, err := verify(t, "", "", model, Options{AccuracyOnly: true, Threads: 2}); err != nil {
+		t.Error(err)
+	}
+	_, _, err := verify(t, "", "other noise", model, Options{AccuracyOnly: true, Threads: 2})
+	if err == nil || !strings.Contains(err.Error(), "tiny decode 64 differing logits is 32000, not at most 0") || strings.Contains(err.Error(), "prefill") {
+		t.Errorf("%v; want differing logits of decode alone, where stock adds in our order", err)
+	}
+}
+
+// TestWorseOwn checks that a model with experts is held to the worse of two of stock's orders, and any other to one.
+func TestWorseOwn(t *testing.T) {
+	for tied, want := range map[bool]int{true: 1, false: 2} { // the untied one has experts
+		r, _, err := verify(t, "", "", Model{Name: "tiny", Path: writeModel(t, tied), Prefill: []int{256}}, Options{AccuracyOnly: true, Threads: 2})
+		if err != nil {
+			t.Fatal(err)
+		}
+		orders := map[string]bool{}
+		for _, x := range r.Results {
+			if strings.HasPrefix(x.Case, "stock -") {
+				orders[x.Case] = true
+			}
+		}
+		if len(orders) != want {
+			t.Errorf("stock was run in the orders %v, want %d", orders, want)
+		}
+	}
+	a, b := Divergence{MeanKL: 1, Top1: 0.5, MaxAbs: 3, Tokens: 256}, Divergence{MeanKL: 2, Top1: 0.9, MaxAbs: 1, Tokens: 7}
+	if got, want := a.worse(b), (Divergence{MeanKL: 2, Top1: 0.5, MaxAbs: 3, Tokens: 256}); got != want {
+		t.Errorf("the worse of two is %+v, want %+v", got, want)
+	}
+}
+
 // judgeAll is what the criteria say of d where stock differs from itself by own.
 func judgeAll(t *testing.T, criteria []criterion, d, own Divergence) (failed []string) {
 	t.Helper()

@@ -37,7 +37,7 @@ func (v *verifier) operators(ctx context.Context, s *progress.Step) error {
 		return err
 	}
 	s.Count(1, 3, "test-backend-ops")
-	own, err := v.backendOps(ctx, "-p", upstreamFilter)
+	own, err := v.backendOps(ctx, "-p", v.upstreamFilter())
 	if err != nil {
 		return err
 	}
@@ -80,7 +80,11 @@ type selfTestLine struct {
 // selfTest judges what zt-selftest says and returns how many checks it made.
 func (v *verifier) selfTest(ctx context.Context) (checks int, err error) {
 	// It fails if a check does, and then says so in its output as well.
-	stdout, stderr, failed := v.tuned.Output(ctx, "zt-selftest")
+	var args []string
+	for _, t := range v.types {
+		args = append(args, "-t", t)
+	}
+	stdout, stderr, failed := v.tuned.Output(ctx, "zt-selftest", args...)
 	lines, err := program.Lines[selfTestLine](stdout)
 	if err != nil {
 		return 0, cmp.Or(failed, err)
@@ -114,7 +118,7 @@ func (v *verifier) selfTest(ctx context.Context) (checks int, err error) {
 	if failed != nil && broken == 0 {
 		return 0, failed
 	}
-	for _, c := range claims {
+	for _, c := range v.claims() {
 		v.judge(checksMade, "", "zt-selftest "+c.String(), Measurement{Value: float64(made[c])})
 	}
 	return checks, nil
@@ -127,6 +131,22 @@ type claim struct {
 }
 
 func (c claim) String() string { return c.weights + " " + c.op }
+
+// claims returns the claims to examine.
+func (v *verifier) claims() []claim {
+	if v.types == nil {
+		return claims
+	}
+	return slices.DeleteFunc(slices.Clone(claims), func(c claim) bool { return !slices.Contains(v.types, c.weights) })
+}
+
+// upstreamFilter is upstreamFilter for the types to examine.
+func (v *verifier) upstreamFilter() string {
+	if v.types == nil {
+		return upstreamFilter
+	}
+	return `^(?=type(_a)?=(` + strings.Join(v.types, "|") + `),)` + strings.TrimPrefix(upstreamFilter, "^")
+}
 
 // operatorTests is what became of the tests of one operator and weight type.
 type operatorTests struct {
@@ -225,7 +245,7 @@ func weightType(params string) string {
 // judgeOwnCases holds upstream's own cases to what we claim.
 func (v *verifier) judgeOwnCases(found testsByClaim) {
 	const source = "test-backend-ops"
-	for _, c := range claims {
+	for _, c := range v.claims() {
 		t := cmp.Or(found[c], &operatorTests{})
 		least := graphTests.only()
 		if n := c.cases(); n > 0 {
@@ -240,7 +260,7 @@ func (v *verifier) judgeOwnCases(found testsByClaim) {
 // stock.
 func (v *verifier) judgeGraph(model string, found testsByClaim, want []claim) {
 	const source = "its graph's"
-	for _, c := range claims {
+	for _, c := range v.claims() {
 		switch {
 		case slices.Contains(want, c):
 			v.judgeTests(model, source, c, cmp.Or(found[c], &operatorTests{}), graphTests, graphMisses)

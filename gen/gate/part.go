@@ -11,10 +11,10 @@ import (
 )
 
 // Part measures one part of Verify, "operators" or the first set of "identity", on one build and one model, and returns what Verify
-// would report. bin and tests are the folders of its programs and of UpstreamTests. Its own operators without the zen5 buffer type stand in
-// for stock's.
-func Part(ctx context.Context, s *progress.Step, part, bin, tests string, m Model, threads int) ([]report.Result, error) {
-	v := &verifier{Options: Options{Threads: threads, Models: []Model{m}}, part: part,
+// would report, of operators on weights of the named types only. bin and tests are the folders of its programs and of UpstreamTests. Its
+// own operators without the zen5 buffer type stand in for stock's.
+func Part(ctx context.Context, s *progress.Step, part, bin, tests string, m Model, types []string, threads int) ([]report.Result, error) {
+	v := &verifier{Options: Options{Threads: threads, Models: []Model{m}}, part: part, types: types,
 		tuned: program.Build{Name: "tuned", Bin: bin}, tests: program.Build{Name: "tuned", Bin: tests}}
 	v.stock = program.Build{Name: "stock", Bin: bin}.With("ZT_DISABLE=1")
 	var err error

@@ -76,6 +76,16 @@ func Float(name, path string) Model {
 	return Model{Name: name, Path: path, Prefill: []int{256, 33}, Decode: 64}
 }
 
+// Brief asks for the accuracy of a prompt and of some tokens: for one of many models.
+func Brief(name, path string) Model {
+	return Model{Name: name, Path: path, Prefill: []int{256}, Decode: 32}
+}
+
+// Experts is Small for a model with experts. Few tokens say little of it: one that a last bit sends to another expert outweighs the others.
+func Experts(name, path string) Model {
+	return Model{Name: name, Path: path, Prefill: []int{256}, Decode: 128, Greedy: 100, Identity: true, Operators: true}
+}
+
 // Full asks for speed and, on fewer tokens, accuracy.
 func Full(name, path string) Model {
 	return Model{Name: name, Path: path, Prefill: []int{256, 33, 7}, Decode: 64, Speed: true}
@@ -91,6 +101,7 @@ type verifier struct {
 	limits       roofline.Limits       // of this machine; none before the roofline part
 	journal      *journal.Journal      // of what is finished
 	part         string                // being run
+	types        []string              // of weights that operators are examined on; nil: all
 	weights      []string              // models of Types
 	pace         float64               // of Types, as throughput.Setup has it; 0: not measured
 	results      []report.Result

@@ -34,6 +34,12 @@ func writeModelOf(t *testing.T, typ gguf.Type, tied bool) string {
 		shapes["output.weight"] = []int64{32, 100}
 		shapes["blk.0.ffn_up_exps.weight"] = []int64{32, 64, 8}
 	}
+	return writeTensors(t, typ, shapes)
+}
+
+// writeTensors writes a model with matrices of a type.
+func writeTensors(t *testing.T, typ gguf.Type, shapes map[string][]int64) string {
+	t.Helper()
 	var sources []gguf.Source
 	for name, shape := range shapes {
 		kind := typ

@@ -23,7 +23,7 @@ const (
 	sweepAgain    = 600              // of a shape that looks slower, each time that it is measured anew
 	sweepTries    = 8                // of that, at most
 	sweepProofs   = 3                // of them that prove it
-	sweepGroup    = 20               // shapes that one process times
+	sweepGroup    = 10               // shapes that one process times
 	sweepStock    = 40               // shapes that stock's own program times
 	sweepBusy     = 0.9              // of the time of its threads, in which a process had its CPUs for itself
 	sweepNamed    = 5                // slowest shapes that are named

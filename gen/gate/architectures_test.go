@@ -51,16 +51,13 @@ func fakeQuantize(fault string, args []string) error {
 		return errors.New("rows of beta-moe are odd")
 	}
 	fmt.Fprintln(os.Stderr, "llama_model_quantize_impl: WARNING: 6 of 98 tensor(s) required fallback quantization")
-	if len(args) == 4 { // the compatibility part, which asks for mixes too
-		typ := gguf.Q8_0
-		if fault == "quantizes otherwise" && args[2] == "Q6_K" {
-			typ = gguf.F16
-		}
-		return writeTensor(args[1], typ)
-	}
+	// Mixes, and types whose blocks are longer than the matrix's rows, become Q8_0.
 	typ, err := gguf.ParseType(args[2])
-	if err != nil {
-		return err
+	switch {
+	case fault == "quantizes otherwise" && args[2] == "Q6_K":
+		typ = gguf.F16
+	case err != nil || typ != gguf.F32 && typ != gguf.F16 && typ != gguf.BF16:
+		typ = gguf.Q8_0
 	}
 	return writeTensor(args[1], typ)
 }

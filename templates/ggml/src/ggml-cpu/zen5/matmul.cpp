@@ -70,7 +70,7 @@ class multiplier {
             for (int64_t at = total * params->ith / params->nth; at < last;) {
                 const int64_t i    = at / panels;
                 const int64_t take = std::min(last, (i + 1) * panels) - at;
-                multiply(products[i], at - i * panels, at - i * panels + take);
+                multiply(products[i], at - i * panels, at - i * panels + take, 0, products[i].groups.count());
                 at += take;
             }
             return;
@@ -80,8 +80,14 @@ class multiplier {
         const int64_t cached = l2_bytes / 2 / (blocks * type.panel_bytes());
         const int64_t chunk  = std::max<int64_t>(1, std::min({ shared, cached, panels }));
         const int64_t each   = (panels + chunk - 1) / chunk;
-        for (int64_t c = params->ith; c < count * each; c = ggml_threadpool_chunk_add(params->threadpool, 1)) {
-            multiply(products[c / each], c % each * chunk, std::min(panels, (c % each + 1) * chunk));
+        // where there are too few of them the groups are shared out as well
+        const int64_t parts = (params->nth * 4 + count * each - 1) / (count * each);
+        for (int64_t u = params->ith; u < count * each * parts; u = ggml_threadpool_chunk_add(params->threadpool, 1)) {
+            const int64_t   part = u % parts;
+            const int64_t   c    = u / parts;
+            const product & p    = products[c / each];
+            multiply(p, c % each * chunk, std::min(panels, (c % each + 1) * chunk), p.groups.count() * part / parts,
+                     p.groups.count() * (part + 1) / parts);
         }
     }
 
@@ -95,15 +101,15 @@ class multiplier {
         return std::max<int64_t>(1, l2_bytes / 2 / (blocks * type.expanded_bytes));
     }
 
-    // Computes the result's columns of panels first..last-1, for all rows of a product.
-    void multiply(const product & p, int64_t first, int64_t last) const {
+    // Computes the result's columns of panels first..last-1 for groups g0..g1-1 of a product.
+    void multiply(const product & p, int64_t first, int64_t last, int64_t g0, int64_t g1) const {
         // where packed panels can be read too, expanding them takes as long as it saves two to four groups
         const bool must = type.gemm[0] == nullptr;
         if (type.expand != nullptr && (must || !few(p.groups.n))) {
-            if (p.groups.count() == 1) {
-                expand_blocks(p, first, last);
-            } else {
-                expand_panels(p, first, last);
+            if (g1 - g0 == 1) {
+                expand_blocks(p, first, last, g0);
+            } else if (g1 > g0) {
+                expand_panels(p, first, last, g0, g1);
             }
             return;
         }
@@ -111,11 +117,11 @@ class multiplier {
         const bool    split = type.in_registers && p.rows == nullptr;
         const int64_t part  = split ? std::max<int64_t>(1, std::min<int64_t>(blocks, l2_bytes / 2 / type.panel_bytes())) : blocks;
         if (few(p.groups.n)) {
-            stream(p, first, last, part);
+            stream(p, first, last, g0, g1, part);
             return;
         }
         for (int64_t b = 0; b < blocks; b += part) {
-            for (int64_t g = 0; g < p.groups.count(); g++) {
+            for (int64_t g = g0; g < g1; g++) {
                 for (int64_t panel = first; panel < last; panel++) {
                     compute(p, g, panel, packed(p, panel, b), b, std::min(part, blocks - b), type.gemm);
                 }
@@ -125,35 +131,35 @@ class multiplier {
 
     // Reads weights once, while all groups pass each part of a panel. A single group asks for what comes soon; several ask, a share each,
     // for the part after this one, so that memory works all the time.
-    void stream(const product & p, int64_t first, int64_t last, int64_t part) const {
+    void stream(const product & p, int64_t first, int64_t last, int64_t g0, int64_t g1, int64_t part) const {
         constexpr int64_t soon  = 32 << 10;
-        const int64_t     count = p.groups.count();
+        const int64_t     count = g1 - g0;
         for (int64_t panel = first; panel < last; panel++) {
             for (int64_t b = 0; b < blocks; b += part) {
                 const int64_t   n    = std::min(part, blocks - b);
                 const uint8_t * w    = packed(p, panel, b);
                 const int64_t   size = n * type.panel_bytes();
-                for (int64_t g = 0; g < count; g++) {
-                    compute(p, g, panel, w, b, n, type.gemm, count == 1 ? w + soon : w + size + size * g / count, line / count);
+                for (int64_t g = g0; g < g1; g++) {
+                    compute(p, g, panel, w, b, n, type.gemm, count == 1 ? w + soon : w + size + size * (g - g0) / count, line / count);
                 }
             }
         }
     }
 
     // Each panel meets one group: its blocks stay in L1 between expansion and use.
-    void expand_blocks(const product & p, int64_t first, int64_t last) const {
+    void expand_blocks(const product & p, int64_t first, int64_t last, int64_t g) const {
         constexpr int64_t part = 2;
         for (int64_t panel = first; panel < last; panel++) {
             for (int64_t b = 0; b < blocks; b += part) {
                 const int64_t n = std::min(part, blocks - b);
                 type.expand(expanded, packed(p, panel, b), n);
-                compute(p, 0, panel, expanded, b, n, type.expanded);
+                compute(p, g, panel, expanded, b, n, type.expanded);
             }
         }
     }
 
     // Each panel meets many groups: some wait in L2, and every group meets all of these while it is in L1.
-    void expand_panels(const product & p, int64_t first, int64_t last) const {
+    void expand_panels(const product & p, int64_t first, int64_t last, int64_t g0, int64_t g1) const {
         const int64_t some = expanded_panels(type, blocks);
         const size_t  size = blocks * type.expanded_bytes;
         for (int64_t from = first; from < last; from += some) {
@@ -161,7 +167,7 @@ class multiplier {
             for (int64_t i = 0; i < n; i++) {
                 type.expand(expanded + i * size, packed(p, from + i, 0), blocks);
             }
-            for (int64_t g = 0; g < p.groups.count(); g++) {
+            for (int64_t g = g0; g < g1; g++) {
                 for (int64_t i = 0; i < n; i++) {
                     compute(p, g, from + i, expanded + i * size, 0, blocks, type.expanded);
                 }

@@ -64,8 +64,9 @@ func TestResume(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// The largest unit that is taken as a whole: accuracy with two logits of stock for its own noise and one of each build.
-	const unit = 4
+	// The largest unit that is taken as a whole: the sweep of shapes, with the results of both builds, times of twenty shares of the shapes and
+	// of stock's own.
+	const unit = 24
 	if all < 60 {
 		t.Fatalf("only %d calls", all)
 	}

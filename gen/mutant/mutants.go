@@ -137,7 +137,7 @@ var Mutants = []Mutant{
 		Name: "what other threads than the first compute is off by a last bit",
 		File: path.Join(zen5, "matmul.cpp"),
 		Old:  chunkDone,
-		New: chunkDone + "            for (int64_t r = 0; params->ith != 0 && r < products[c / each].groups.n; r++) {\n" +
+		New: chunkDone + "            for (int64_t r = 0; params->ith != 0 && r < p.groups.n; r++) {\n" +
 			"                ((float *) ((char *) dst->data + r * dst->nb[1]))[c % each * chunk * tile_cols] *= 1.0000001f;\n" +
 			"            }\n",
 		Gate:  "identity",
@@ -178,7 +178,7 @@ const (
 	// in pack_rows
 	rowTaken = "                        memcpy(both.rows[half], (const char *) src + ((row - first) * blocks + b) * type.bytes, type.bytes);\n"
 	// in multiplier::run
-	chunkDone = "            multiply(products[c / each], c % each * chunk, std::min(panels, (c % each + 1) * chunk));\n"
+	chunkDone = "                     p.groups.count() * (part + 1) / parts);\n"
 	// in multiplier::compute
 	groupDone = "        for (int r = 0; apart && b + n == blocks && r < height; r++) {\n"
 	// in a kernel, behind the place of the fifth row's scale

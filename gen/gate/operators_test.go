@@ -85,8 +85,8 @@ func TestOperatorGates(t *testing.T) {
 	}{
 		{"", nil},
 		{"wrong bits", []string{"zt-selftest q8_0 MUL_MAT failed checks is 1, not at most 0"}},
-		{"short self test", []string{"zt-selftest q8_0 MUL_MAT checks is 20, not at least 36"}},
-		{"a type without a self test", []string{"zt-selftest iq3_s MUL_MAT_ID checks is 0, not at least 36"}},
+		{"short self test", []string{"zt-selftest q8_0 MUL_MAT checks is 20, not at least 32"}},
+		{"a type without a self test", []string{"zt-selftest iq3_s MUL_MAT_ID checks is 0, not at least 32"}},
 		{"self test ends badly", []string{"tuned zt-selftest", "exit"}},
 		{"wrong operator", []string{"test-backend-ops q8_0 MUL_MAT failed tests is 1, not at most 0"}},
 		{"claims too little", []string{"test-backend-ops q8_0 MUL_MAT tests is 20, not at least 21"}},

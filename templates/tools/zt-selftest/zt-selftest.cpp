@@ -384,9 +384,9 @@ static std::vector<float> normal_floats(size_t n, std::mt19937 & random) {
 
 using thread_counts = std::vector<int>;
 
-// More threads than a machine has CPUs wait for each other's turn at every barrier, so not every case has them.
+// Where threads are more than CPUs they wait for each other's turn at every barrier, so only one case has so many.
 static thread_counts counts_of(size_t i) {
-    return i % 8 == 1 ? thread_counts{ 1, 2, 3, 5 } : thread_counts{ 1, 2 };
+    return i == 1 ? thread_counts{ 1, 2, 3, 5 } : thread_counts{ 1, 2 };
 }
 
 static std::vector<float> scaled(std::vector<float> v, float by) {
@@ -481,12 +481,12 @@ static void multiply(ggml_backend_t backend, ggml_backend_buffer_type_t buft, co
     ggml_tensor * ids    = ggml_new_tensor_1d(g.ctx, GGML_TYPE_I32, s.rows);
     ggml_tensor * r      = ggml_get_rows(g.ctx, w.tensor, ids);
     // products that can share what is quantized of one tensor, and one of a tensor like it
+    ggml_tensor *              half = s.lies == layout::plain ? ggml_scale(g.ctx, x, 0.5f) : nullptr;
     std::vector<ggml_tensor *> halves;
     ggml_tensor *              again = nullptr;
-    if (s.lies == layout::plain) {
-        ggml_tensor * half = ggml_scale(g.ctx, x, 0.5f);
-        halves             = { ggml_mul_mat(g.ctx, w.tensor, half), ggml_mul_mat(g.ctx, w.tensor, half) };
-        again              = ggml_mul_mat(g.ctx, w.tensor, ggml_scale(g.ctx, half, 2.0f));
+    if (half != nullptr) {
+        halves = { ggml_mul_mat(g.ctx, w.tensor, half), ggml_mul_mat(g.ctx, w.tensor, half), ggml_mul_mat(g.ctx, w.tensor, half) };
+        again  = ggml_mul_mat(g.ctx, w.tensor, ggml_scale(g.ctx, half, 2.0f));
     }
     g.allocate();
 
@@ -511,12 +511,12 @@ static void multiply(ggml_backend_t backend, ggml_backend_buffer_type_t buft, co
             products[i * s.rows + c] = dot(f, row, quantized[i]);
         }
     }
+    // a graph ends with what it begins with: the next one must not take it for its own
     std::vector<graph::result> results = { { y, "MUL_MAT", products, true }, { r, "GET_ROWS", rows, false } };
-    for (ggml_tensor * t : halves) {
-        results.push_back({ t, "MUL_MAT", scaled(products, 0.5f), true });
-    }
-    if (again != nullptr) {
-        results.push_back({ again, "MUL_MAT", products, true });
+    if (half != nullptr) {
+        const auto of_half = [&](int i) { return graph::result{ halves[i], "MUL_MAT", scaled(products, 0.5f), true }; };
+        results.insert(results.begin(), { of_half(0), of_half(1), { again, "MUL_MAT", products, true } });
+        results.push_back(of_half(2));
     }
     g.run(w, memory, activations, results, counts, name);
 }
@@ -544,9 +544,10 @@ static void multiply_experts(ggml_backend_t backend, ggml_backend_buffer_type_t 
     ggml_tensor * ordered = ggml_new_tensor_2d(g.ctx, GGML_TYPE_I32, s.experts, s.tokens);
     ggml_tensor * ids     = ggml_view_2d(g.ctx, ordered, s.used, s.tokens, ordered->nb[1], 0);
     ggml_tensor * y       = ggml_mul_mat_id(g.ctx, w.tensor, x, ids);
-    ggml_tensor * half    = ggml_scale(g.ctx, x, 0.5f);  // shared by two products
-    ggml_tensor * one     = ggml_mul_mat_id(g.ctx, w.tensor, half, ids);
-    ggml_tensor * other   = ggml_mul_mat_id(g.ctx, w.tensor, half, ids);
+    ggml_tensor * half    = ggml_scale(g.ctx, x, 0.5f);  // shared by products
+    ggml_tensor * first   = ggml_mul_mat_id(g.ctx, w.tensor, half, ids);
+    ggml_tensor * second  = ggml_mul_mat_id(g.ctx, w.tensor, half, ids);
+    ggml_tensor * last    = ggml_mul_mat_id(g.ctx, w.tensor, half, ids);
     g.allocate();
 
     const std::vector<float> activations = normal_floats(w.cols * each * s.tokens, random);
@@ -575,7 +576,9 @@ static void multiply_experts(ggml_backend_t backend, ggml_backend_buffer_type_t 
         }
     }
     const std::vector<float> halved = scaled(products, 0.5f);
-    g.run(w, x, activations, { { y, "MUL_MAT_ID", products, true }, { one, "MUL_MAT_ID", halved, true }, { other, "MUL_MAT_ID", halved, true } },
+    g.run(w, x, activations,
+          { { first, "MUL_MAT_ID", halved, true }, { second, "MUL_MAT_ID", halved, true }, { y, "MUL_MAT_ID", products, true },
+            { last, "MUL_MAT_ID", halved, true } },
           counts, name);
 }
 

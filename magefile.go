@@ -42,7 +42,7 @@ func Soak(ctx context.Context, duration *time.Duration) error {
 	return run(ctx, func(ctx context.Context, r command.Run) error { return command.Soak(ctx, r, length) })
 }
 
-// Mutants breaks builds on purpose and checks that the gates notice: about five minutes.
+// Mutants breaks builds on purpose and checks that the gates notice: about ten minutes.
 func Mutants(ctx context.Context) error { return run(ctx, command.Mutants) }
 
 // Roofline measures what this machine can do at best: bytes read, int8, float32 and bfloat16 arithmetic, by threads.

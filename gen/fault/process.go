@@ -1,7 +1,6 @@
 package fault
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -9,7 +8,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"syscall"
 	"time"
 
@@ -55,29 +53,11 @@ func (c call) String() string {
 	return strings.Join(slices.Concat(c.build.Env, c.words()), " ")
 }
 
-// text is what a process printed so far.
-type text struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (t *text) Write(p []byte) (int, error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.b.Write(p)
-}
-
-func (t *text) String() string {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.b.String()
-}
-
 // process is a running call.
 type process struct {
 	call           call
 	pid            int
-	stdout, stderr text
+	stdout, stderr child.Output
 	done           chan struct{} // closed when end holds
 	end            end
 }

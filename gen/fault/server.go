@@ -7,13 +7,14 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"strconv"
 	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/llama-zen-turbo/llama-zen-turbo/gen/child"
 )
 
 // server is a running llama-server.
@@ -22,21 +23,11 @@ type server struct {
 	port int
 }
 
-// freePort returns a port of 127.0.0.1 that nobody listens on.
-func freePort() (int, error) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return 0, err
-	}
-	defer listener.Close()
-	return listener.Addr().(*net.TCPAddr).Port, nil
-}
-
 // serve starts c, a call of llama-server, on a free port, or on the given one, and waits until it is ready.
 func (l *lab) serve(ctx context.Context, c call, port int) (*server, error) {
 	if port == 0 {
 		var err error
-		if port, err = freePort(); err != nil {
+		if port, err = child.FreePort(); err != nil {
 			return nil, err
 		}
 	}

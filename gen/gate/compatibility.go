@@ -101,6 +101,23 @@ const compatTokens = 128
 // does not wait for others on a busy machine.
 func compatFeed(m Model) []string { return append(m.feed(compatTokens), "-t", "1") }
 
+// bothModes compares logits with arguments that what says, all at once and one by one. Stock differs from itself by own.
+func (v *verifier) bothModes(ctx context.Context, m Model, what string, args []string, own Divergence) error {
+	criteria, err := criteriaFor(m.Path)
+	if err != nil {
+		return err
+	}
+	for _, mode := range []string{"prefill", "decode"} {
+		inMode := append(slices.Clone(args), "--mode", mode)
+		d, err := v.compare(ctx, m, v.stock, v.tuned, inMode, inMode)
+		if err != nil {
+			return err
+		}
+		v.divergence(m.Name, fmt.Sprintf("%s, %s %d", what, mode, compatTokens), d, criteria, &own)
+	}
+	return nil
+}
+
 // adapter compares logits with an adapter, which must matter.
 func (v *verifier) adapter(ctx context.Context, a Adapted) error {
 	m := a.Model
@@ -110,17 +127,8 @@ func (v *verifier) adapter(ctx context.Context, a Adapted) error {
 	if err != nil {
 		return err
 	}
-	criteria, err := criteriaFor(m.Path)
-	if err != nil {
+	if err := v.bothModes(ctx, m, "adapter", adapted, own); err != nil {
 		return err
-	}
-	for _, mode := range []string{"prefill", "decode"} {
-		args := append(slices.Clone(adapted), "--mode", mode)
-		d, err := v.compare(ctx, m, v.stock, v.tuned, args, args)
-		if err != nil {
-			return err
-		}
-		v.divergence(m.Name, fmt.Sprintf("adapter, %s %d", mode, compatTokens), d, criteria, &own)
 	}
 	d, err := v.compare(ctx, m, v.tuned, v.tuned, plain, adapted)
 	if err != nil {
@@ -138,17 +146,8 @@ func (v *verifier) cache(ctx context.Context, m Model) error {
 	if err != nil {
 		return err
 	}
-	criteria, err := criteriaFor(m.Path)
-	if err != nil {
+	if err := v.bothModes(ctx, m, "-ctk q8_0 -ctv q8_0", cached, own); err != nil {
 		return err
-	}
-	for _, mode := range []string{"prefill", "decode"} {
-		args := append(slices.Clone(cached), "--mode", mode)
-		d, err := v.compare(ctx, m, v.stock, v.tuned, args, args)
-		if err != nil {
-			return err
-		}
-		v.divergence(m.Name, fmt.Sprintf("-ctk q8_0 -ctv q8_0, %s %d", mode, compatTokens), d, criteria, &own)
 	}
 	d, err := v.compare(ctx, m, v.tuned, v.tuned, plain, cached)
 	if err != nil {

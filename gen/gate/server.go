@@ -6,12 +6,11 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"time"
 
@@ -22,44 +21,18 @@ import (
 // serverTimeout is how long a llama-server and all that is asked of it may take.
 const serverTimeout = 2 * time.Minute
 
-// serverLog is what a server printed so far.
-type serverLog struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *serverLog) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *serverLog) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
-}
-
 // serve runs llama-server of b on 127.0.0.1 for as long as use takes, which asks it.
 func serve(ctx context.Context, b program.Build, m Model, args []string, use func(context.Context, server) error) (err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, serverTimeout, fmt.Errorf("%s llama-server was not done within %v", b.Name, serverTimeout))
 	defer cancel()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	port, err := child.FreePort()
 	if err != nil {
 		return err
 	}
-	address := listener.Addr().String()
-	if err := listener.Close(); err != nil {
-		return err
-	}
-	_, port, err := net.SplitHostPort(address)
-	if err != nil {
-		return err
-	}
-	args = append([]string{"-m", m.Path, "--host", "127.0.0.1", "--port", port, "--no-ui"}, args...)
+	args = append([]string{"-m", m.Path, "--host", "127.0.0.1", "--port", strconv.Itoa(port), "--no-ui"}, args...)
 	cmd := child.Command(ctx, filepath.Join(b.Bin, "llama-server"), args...)
 	cmd.Env = append(os.Environ(), b.Env...)
-	var log serverLog
+	var log child.Output
 	cmd.Stdout, cmd.Stderr = &log, &log
 	if err := cmd.Start(); err != nil {
 		return err
@@ -80,7 +53,7 @@ func serve(ctx context.Context, b program.Build, m Model, args []string, use fun
 		}
 	}()
 
-	s := server{url: "http://" + address}
+	s := server{url: fmt.Sprintf("http://127.0.0.1:%d", port)}
 	for {
 		if s.get(ctx, "/health") == nil {
 			break

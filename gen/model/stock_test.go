@@ -5,9 +5,9 @@ import (
 	"context"
 	"encoding/binary"
 	"encoding/json"
+	"fmt"
 	"io"
 	"math"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -200,15 +200,13 @@ func ask(t *testing.T, b program.Build, path, option, url, request string, answe
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	port, err := child.FreePort()
 	if err != nil {
 		t.Fatal(err)
 	}
-	address := listener.Addr().(*net.TCPAddr)
-	listener.Close()
 	var log bytes.Buffer
 	cmd := child.Command(ctx, filepath.Join(b.Bin, "llama-server"),
-		"-m", path, option, "--host", "127.0.0.1", "--port", strconv.Itoa(address.Port), "-t", "1")
+		"-m", path, option, "--host", "127.0.0.1", "--port", strconv.Itoa(port), "-t", "1")
 	cmd.Stdout, cmd.Stderr = &log, &log
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -217,7 +215,7 @@ func ask(t *testing.T, b program.Build, path, option, url, request string, answe
 	go func() { ended <- cmd.Wait() }()
 	defer func() { cancel(); <-ended }()
 	for {
-		call, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+address.String()+url, strings.NewReader(request))
+		call, err := http.NewRequestWithContext(ctx, http.MethodPost, fmt.Sprintf("http://127.0.0.1:%d%s", port, url), strings.NewReader(request))
 		if err != nil {
 			t.Fatal(err)
 		}

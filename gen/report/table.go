@@ -30,11 +30,8 @@ func (r Report) Table(w io.Writer, all bool) error {
 		fmt.Fprintln(w, note)
 	}
 
-	if failed := r.Failed(); len(failed) > 0 {
-		fmt.Fprintln(w, "\nFAILED")
-		if err := table(w, failed, true); err != nil {
-			return err
-		}
+	if err := r.writeFailed(w); err != nil {
+		return err
 	}
 	hidden := 0
 	for _, p := range r.parts() {
@@ -51,6 +48,21 @@ func (r Report) Table(w io.Writer, all bool) error {
 	if hidden > 0 {
 		fmt.Fprintf(w, "\n%d more results are in the report; ZT_LOG=1 prints them here\n", hidden)
 	}
+	return r.writeHeld(w)
+}
+
+// writeFailed writes the gates that fail, if any does.
+func (r Report) writeFailed(w io.Writer) error {
+	failed := r.Failed()
+	if len(failed) == 0 {
+		return nil
+	}
+	fmt.Fprintln(w, "\nFAILED")
+	return table(w, failed, true)
+}
+
+// writeHeld writes how many gates hold.
+func (r Report) writeHeld(w io.Writer) error {
 	_, err := fmt.Fprintf(w, "\n%d of %d gates hold\n", r.Gated()-len(r.Failed()), r.Gated())
 	return err
 }

@@ -146,14 +146,10 @@ func (r Report) TypesTable(w io.Writer) error {
 	for _, note := range t.Notes {
 		fmt.Fprintln(w, note)
 	}
-	if failed := r.Failed(); len(failed) > 0 {
-		fmt.Fprintln(w, "\nFAILED")
-		if err := table(w, failed, true); err != nil {
-			return err
-		}
+	if err := r.writeFailed(w); err != nil {
+		return err
 	}
-	_, err := fmt.Fprintf(w, "\n%d of %d gates hold\n", r.Gated()-len(r.Failed()), r.Gated())
-	return err
+	return r.writeHeld(w)
 }
 
 // Markers around what ReadmeTypes writes.

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -45,14 +44,14 @@ func (h hang) Error() string { return string(h) }
 
 // launch starts a server with that many threads and waits until its model is loaded. The process ends with ctx or with this one, whichever comes first.
 func (s *soaker) launch(ctx context.Context, threads int) (*server, error) {
-	port, err := freePort()
+	port, err := child.FreePort()
 	if err != nil {
 		return nil, err
 	}
 	running, kill := context.WithCancel(ctx)
 	cmd := child.Command(running, filepath.Join(s.Build.Bin, "llama-server"),
 		"-m", s.Model, "-t", strconv.Itoa(threads), "-np", strconv.Itoa(slots), "-c", strconv.Itoa(slots*slotContext),
-		"--host", "127.0.0.1", "--port", port, "--no-ui", "-lv", "2",
+		"--host", "127.0.0.1", "--port", strconv.Itoa(port), "--no-ui", "-lv", "2",
 		"-fa", "on", "--no-kv-unified", // see exactRows
 		"--threads-http", "16", // more than connections, or some come and go
 		"--cache-ram", "0", "--ctx-checkpoints", "0", // caches that grow by design would hide what should not grow
@@ -62,7 +61,7 @@ func (s *soaker) launch(ctx context.Context, threads int) (*server, error) {
 	cmd.Env = append(cmd.Env, s.Build.Env...)
 	life, over := context.WithCancel(context.Background())
 	srv := &server{
-		url: "http://" + net.JoinHostPort("127.0.0.1", port),
+		url: fmt.Sprintf("http://127.0.0.1:%d", port),
 		http: &http.Client{Transport: &http.Transport{
 			MaxIdleConnsPerHost: clients, DisableCompression: true,
 		}},
@@ -107,16 +106,6 @@ func (s *soaker) launch(ctx context.Context, threads int) (*server, error) {
 // one heap for all threads, not one for each that meets another; and, from 128 KiB on, blocks that always go back to the
 // system, where it would raise that limit with each one freed.
 var steadyMalloc = []string{"MALLOC_ARENA_MAX=1", "MALLOC_MMAP_THRESHOLD_=131072"}
-
-func freePort() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	defer l.Close()
-	_, port, err := net.SplitHostPort(l.Addr().String())
-	return port, err
-}
 
 func (srv *server) ended() bool { return srv.ctx.Err() != nil }
 

@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"text/tabwriter"
+	"time"
 
 	"github.com/llama-zen-turbo/llama-zen-turbo/gen/progress"
 	"github.com/llama-zen-turbo/llama-zen-turbo/gen/report"
@@ -42,8 +43,9 @@ type Outcome struct {
 }
 
 // Run breaks the checkout src by each of the mutants in turn, has compile bring programs up to date, and asks the mutant's gate. Before that
-// every gate must hold without a mutant. The checkout is mended when Run returns, whatever happens. Any error is one of the run, such
-// as a mutant that does not fit the sources or does not compile; one that survives is an Outcome.
+// every gate must hold without a mutant; with one it gets patience times as long, and a gate that has not ended by then has noticed
+// too. The checkout is mended when Run returns, whatever happens. Any error is one of the run, such as a mutant that does not fit the
+// sources or does not compile; one that survives is an Outcome.
 func Run(ctx context.Context, log *progress.Log, src string, compile func(ctx context.Context, s *progress.Step, programs []string) error,
 	gates map[string]Gate, mutants []Mutant) ([]Outcome, error) {
 	for _, m := range mutants {
@@ -54,23 +56,27 @@ func Run(ctx context.Context, log *progress.Log, src string, compile func(ctx co
 			return nil, err
 		}
 	}
-	var held []string
+	limits := map[string]time.Duration{}
 	for _, m := range mutants {
-		if slices.Contains(held, m.Gate) {
+		if _, held := limits[m.Gate]; held {
 			continue
 		}
-		held = append(held, m.Gate)
-		results, err := try(ctx, log, "no mutant", gates[m.Gate], compile)
+		if err := build(ctx, log, "no mutant", gates[m.Gate], compile); err != nil {
+			return nil, err
+		}
+		start := time.Now()
+		results, err := gates[m.Gate].Run(ctx)
 		if err != nil {
 			return nil, err
 		}
+		limits[m.Gate] = max(leastLimit, patience*time.Since(start))
 		if failed := failing(results); len(failed) > 0 {
 			return nil, fmt.Errorf("the gate %s fails without a mutant, and so proves nothing: %s", m.Gate, strings.Join(failed, "; "))
 		}
 	}
 	var outcomes []Outcome
 	for _, m := range mutants {
-		o, err := m.run(ctx, log, src, compile, gates[m.Gate])
+		o, err := m.run(ctx, log, src, compile, gates[m.Gate], limits[m.Gate])
 		if err != nil {
 			return outcomes, fmt.Errorf("mutant %q: %w", m.Name, err)
 		}
@@ -79,8 +85,14 @@ func Run(ctx context.Context, log *progress.Log, src string, compile func(ctx co
 	return outcomes, nil
 }
 
-// run breaks src, asks the gate, and mends src.
-func (m Mutant) run(ctx context.Context, log *progress.Log, src string, compile func(context.Context, *progress.Step, []string) error, gate Gate) (o Outcome, err error) {
+// A program whose threads wait for each other for ever never fails a check. patience leaves room for a machine that is busier than it
+// was without a mutant, and so does leastLimit for a gate of a few seconds.
+const patience = 8
+
+var leastLimit = 2 * time.Minute
+
+// run breaks src, asks the gate for no longer than limit, and mends src.
+func (m Mutant) run(ctx context.Context, log *progress.Log, src string, compile func(context.Context, *progress.Step, []string) error, gate Gate, limit time.Duration) (o Outcome, err error) {
 	broken, err := m.apply(src)
 	if err != nil {
 		return o, err
@@ -94,22 +106,27 @@ func (m Mutant) run(ctx context.Context, log *progress.Log, src string, compile 
 		return o, err
 	}
 	defer func() { err = errors.Join(err, os.WriteFile(path, whole, 0o644)) }()
-	results, err := try(ctx, log, m.Name, gate, compile)
-	if err != nil {
+	if err := build(ctx, log, m.Name, gate, compile); err != nil {
 		return o, err
 	}
-	return m.judge(results), nil
+	limited, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	results, err := gate.Run(limited)
+	switch {
+	case err == nil:
+		return m.judge(results), nil
+	case limited.Err() != nil && ctx.Err() == nil:
+		return Outcome{Mutant: m, Caught: true, Why: fmt.Sprintf("the gate had not ended after %v", limit.Round(time.Second))}, nil
+	}
+	return o, err
 }
 
-// try compiles a gate's programs and runs it.
-func try(ctx context.Context, log *progress.Log, name string, gate Gate, compile func(context.Context, *progress.Step, []string) error) (results []report.Result, err error) {
-	if err := log.Step(ctx, "compile", func(ctx context.Context, s *progress.Step) error {
+// build compiles a gate's programs.
+func build(ctx context.Context, log *progress.Log, name string, gate Gate, compile func(context.Context, *progress.Step, []string) error) error {
+	return log.Step(ctx, "compile", func(ctx context.Context, s *progress.Step) error {
 		s.Did("%s", name)
 		return compile(ctx, s, gate.Programs)
-	}); err != nil {
-		return nil, err
-	}
-	return gate.Run(ctx)
+	})
 }
 
 // apply returns the mutant's file as it breaks it.

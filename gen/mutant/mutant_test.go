@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/llama-zen-turbo/llama-zen-turbo/gen/generator"
 	"github.com/llama-zen-turbo/llama-zen-turbo/gen/progress"
@@ -85,8 +86,12 @@ func (b *bench) compile(_ context.Context, _ *progress.Step, programs []string) 
 
 // gates counts the lines that are not as they should be, each in a result of its own.
 func (b *bench) gates() map[string]Gate {
-	return map[string]Gate{"lines": {Programs: []string{"cat", "wc"}, Run: func(context.Context) ([]report.Result, error) {
+	return map[string]Gate{"lines": {Programs: []string{"cat", "wc"}, Run: func(ctx context.Context) ([]report.Result, error) {
 		b.asked++
+		if strings.Contains(b.program, "hang") {
+			<-ctx.Done()
+			return nil, ctx.Err()
+		}
 		if strings.Contains(b.program, "crash") {
 			return nil, errors.New("cat: killed")
 		}
@@ -154,6 +159,25 @@ func TestRun(t *testing.T) {
 	}
 	if err := Survivors(outcomes[:2]); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestRunEndsAGateThatHangs breaks the program so that the gate waits for it for ever.
+func TestRunEndsAGateThatHangs(t *testing.T) {
+	limit := leastLimit
+	leastLimit = 50 * time.Millisecond
+	t.Cleanup(func() { leastLimit = limit })
+	b := newBench(t)
+	hangs := Mutant{Name: "m", File: "a.c", Old: "two", New: "two\nhang", Gate: "lines", Fails: []string{"line two"}}
+	outcomes, err := b.run(t, hangs)
+	if err != nil || len(outcomes) != 1 || !outcomes[0].Caught || outcomes[0].Why != "the gate had not ended after 0s" {
+		t.Errorf("%v, %v; want one that is caught", outcomes, err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	leastLimit = time.Hour
+	if outcomes, err := Run(ctx, progress.To(io.Discard), b.src, b.compile, b.gates(), []Mutant{hangs}); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("%v, %v; want the end of the run's own context", outcomes, err)
 	}
 }
 

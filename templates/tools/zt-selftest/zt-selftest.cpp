@@ -384,9 +384,10 @@ static std::vector<float> normal_floats(size_t n, std::mt19937 & random) {
 
 using thread_counts = std::vector<int>;
 
-// Where threads are more than CPUs they wait for each other's turn at every barrier, so only one case has so many.
+// Where threads are more than CPUs they wait for each other's turn at every barrier, so only one case has so many. The same number twice puts
+// to the test what threads remember of the graph before.
 static thread_counts counts_of(size_t i) {
-    return i == 1 ? thread_counts{ 1, 2, 3, 5 } : thread_counts{ 1, 2 };
+    return i == 1 ? thread_counts{ 1, 2, 3, 5 } : i < 5 ? thread_counts{ 1, 2, 2 } : thread_counts{ 1, 2 };
 }
 
 static std::vector<float> scaled(std::vector<float> v, float by) {

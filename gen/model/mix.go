@@ -15,6 +15,10 @@ type Mix struct {
 	Name     string // of a type where all are of it; else what llama-quantize calls the mix, in lower case
 	fileType uint32 // llama.cpp's number (enum llama_ftype)
 
+	// from, where converted, is the type that the weights were published in: all tensors are rounded to it before they are stored.
+	converted bool
+	from      gguf.Type
+
 	most   gguf.Type            // matrices that nothing below names
 	output gguf.Type            // output.weight, or the token_embd.weight that serves as that
 	parts  map[string]gguf.Type // matrices of a layer by name
@@ -57,8 +61,11 @@ var mixes = []Mix{
 	},
 }
 
+// origins are the types that models of a wider one are converted from: f16-of-bf16, f32-of-bf16, f32-of-f16.
+var origins = map[gguf.Type][]gguf.Type{gguf.F16: {gguf.BF16}, gguf.F32: {gguf.BF16, gguf.F16}}
+
 // ParseMix returns the mix called name, or the one of a single type; upper and lower case are alike. Types are F32, F16, BF16 and
-// those of avo/weight.
+// those of avo/weight. F16 and F32 also come from one of their origins.
 func ParseMix(name string) (Mix, error) {
 	var names []string
 	for _, m := range mixes {
@@ -73,6 +80,15 @@ func ParseMix(name string) (Mix, error) {
 		}
 	}
 	types := []string{"f32", "f16", "bf16"}
+	for _, t := range []gguf.Type{gguf.F32, gguf.F16} {
+		for _, from := range origins[t] {
+			m := Mix{Name: fmt.Sprintf("%s-of-%s", t, from), fileType: fileTypes[t], converted: true, from: from, most: t, output: t}
+			if strings.EqualFold(m.Name, name) {
+				return m, nil
+			}
+			types = append(types, m.Name)
+		}
+	}
 	for _, s := range weight.Specs() {
 		types = append(types, strings.ToLower(s.Name))
 	}
@@ -122,6 +138,7 @@ func (m Mix) sources(tensors []tensor, s Shape, seed uint64) (list []gguf.Source
 				t.name, t.cols, elements, typ)
 		}
 		if gguf.CanEncode(typ) {
+			t.converted, t.from = m.converted, m.from
 			list = append(list, t.source(seed, typ, nil))
 			continue
 		}

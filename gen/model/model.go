@@ -44,7 +44,8 @@ func Make(ctx context.Context, log *progress.Log, w workspace.Workspace, checkou
 
 // Write writes a model of the given shape to path, its folder included: the matrices in the types of m, norms and routers in F32, and
 // the tokenizer of the GGUF file vocabulary. Weights of F32, F16, BF16 and Q8_0 are Gaussian, those of other types random blocks; both have
-// the scales that keep activations and logits like a trained model's. The same arguments give the same bytes on any number of
+// the scales that keep activations and logits like a trained model's. Rows and columns of a trained shape have scales of their own
+// besides, columns of random blocks not. The same arguments give the same bytes on any number of
 // threads. If path holds that very model already, it is left alone; any file there that Write did not make is an error.
 func Write(ctx context.Context, s *progress.Step, shape Shape, vocabulary string, seed uint64, m Mix, path string) error {
 	words, err := os.ReadFile(vocabulary)
@@ -60,6 +61,11 @@ func Write(ctx context.Context, s *progress.Step, shape Shape, vocabulary string
 		return err
 	}
 	tensors := shape.tensors(len(tokens))
+	if shape.Trained {
+		for i, t := range tensors {
+			tensors[i] = t.trained(seed)
+		}
+	}
 	recipe := fmt.Sprintf("%+v, vocabulary sha256 %.8x, seed %d, %s, weights %016x",
 		shape, sha256.Sum256(words), seed, m, fingerprint(tensors, seed))
 	sources, codes, err := m.sources(tensors, shape, seed)

@@ -28,6 +28,8 @@ type Shape struct {
 	// An encoder is a BERT that embeds and ranks texts. It has Heads keys and values, of Embd elements in all, no RoPE and no experts.
 	Encoder bool
 
+	Trained bool // rows and columns differ in scale as in a trained model
+
 	Context    int     // tokens, what general tools take as the model's limit
 	RopeBase   float32 // of the rotary embedding's frequencies
 	RopeFactor float64 // by which Llama 3.1 and later stretch the slow ones, 0 for none
@@ -82,16 +84,19 @@ var shapes = []Shape{
 	},
 }
 
-// Find returns the shape called name.
+// Find returns the shape called name, or the one called so before "-trained" with the statistics of trained weights.
 func Find(name string) (Shape, error) {
+	base, trained := strings.CutSuffix(name, trainedSuffix)
 	var names []string
 	for _, s := range shapes {
-		if s.Name == name {
+		if s.Name == base && !(trained && s.Encoder) {
+			s.Name, s.Trained = name, trained
 			return s, nil
 		}
 		names = append(names, s.Name)
 	}
-	return Shape{}, fmt.Errorf("no synthetic model %q; there are %s", name, strings.Join(names, ", "))
+	return Shape{}, fmt.Errorf("no synthetic model %q; there are %s, and with %s after all but encoders those with trained statistics",
+		name, strings.Join(names, ", "), trainedSuffix)
 }
 
 // VocabularyIn returns the path of the shape's vocabulary in a llama.cpp checkout.

@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/llama-zen-turbo/llama-zen-turbo/avo/ieee"
 	"github.com/llama-zen-turbo/llama-zen-turbo/gen/gguf"
 )
 
@@ -37,6 +38,12 @@ type tensor struct {
 	outlier   float32   // scales the rows of outlier channels in a matrix, their elements in a norm; 0 for 1
 	alternate bool      // every other column has the other sign
 	values    []float32 // instead of Gaussians
+
+	rowScatter float64   // of the logarithm of a row's scale
+	columns    []float32 // scales of columns, none for 1
+
+	converted bool // rounded to from before it is stored; not so values, which converters compute
+	from      gguf.Type
 }
 
 func matrix(name string, in, out int, std float64) tensor {
@@ -94,6 +101,9 @@ func (t tensor) source(seed uint64, typ gguf.Type, b *blocks) gguf.Source {
 				b.fill(dst[:row], t.key(seed, r), float64(t.size(seed, r)))
 			} else {
 				t.row(x, seed, r)
+				if t.converted && t.values == nil {
+					round(x, t.from)
+				}
 				gguf.Encode(dst[:row], s.Type, x)
 			}
 			dst = dst[row:]
@@ -101,6 +111,18 @@ func (t tensor) source(seed uint64, typ gguf.Type, b *blocks) gguf.Source {
 		return nil
 	}
 	return s
+}
+
+// round makes every element the nearest number of a type, BF16 or F16.
+func round(x []float32, t gguf.Type) {
+	b := make([]byte, t.RowBytes(int64(len(x))))
+	gguf.Encode(b, t, x)
+	for i := range x {
+		bits := binary.LittleEndian.Uint16(b[2*i:])
+		if x[i] = math.Float32frombits(uint32(bits) << 16); t == gguf.F16 {
+			x[i] = ieee.Float16(bits)
+		}
+	}
 }
 
 // key is what row r in the model of a seed is drawn from.
@@ -113,13 +135,17 @@ func (t tensor) key(seed uint64, r int64) uint64 {
 
 // size is the standard deviation of the elements of row r.
 func (t tensor) size(seed uint64, r int64) float32 {
+	std := t.std
+	if t.rowScatter != 0 {
+		std *= scale(t.rowScatter, gaussians(t.key(seed, -2)).at(r)) // no row's key, nor that of the columns
+	}
 	if t.experts != 0 {
 		r %= t.rows / t.experts
 	}
 	if t.outlier != 0 && t.dims > 1 && isOutlier(seed, r) {
-		return t.std * t.outlier
+		std *= t.outlier
 	}
-	return t.std
+	return std
 }
 
 // row fills x with row r of the tensor in the model of a seed.
@@ -133,6 +159,9 @@ func (t tensor) row(x []float32, seed uint64, r int64) {
 	for i := range x {
 		// The conversion keeps the compiler from fusing product and sum, which would make the bits depend on GOAMD64.
 		x[i] = t.mean + float32(std*x[i])
+	}
+	for i, c := range t.columns {
+		x[i] *= c
 	}
 	if t.alternate {
 		for i := 1; i < len(x); i += 2 {

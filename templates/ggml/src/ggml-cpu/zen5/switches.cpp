@@ -32,6 +32,24 @@ static huge_pages read_huge_pages() {
     return huge_pages::automatic;
 }
 
+static code_policy read_code() {
+    const char * value = getenv("ZT_CODE");
+    if (value == nullptr || value[0] == '\0' || strcmp(value, "auto") == 0) {
+        return code_policy::automatic;
+    }
+    if (strcmp(value, "11") == 0) {
+        return code_policy::b11;
+    }
+    if (strcmp(value, "12") == 0) {
+        return code_policy::b12;
+    }
+    if (strcmp(value, "off") == 0) {
+        return code_policy::off;
+    }
+    GGML_LOG_WARN("zen5: ZT_CODE=%s is not one of auto, 11, 12, off; using auto\n", value);
+    return code_policy::automatic;
+}
+
 // On Zen 4 software prefetch never won over the hardware's and at times lost; on an Intel server it brought decode from 84 to
 // 93 % of a read loop.
 static bool read_prefetch() {
@@ -49,6 +67,7 @@ const switches & get_switches() {
         /*.log     =*/ is_on("ZT_LOG"),
         /*.pages   =*/ read_huge_pages(),
         /*.ahead   =*/ read_prefetch(),
+        /*.code    =*/ read_code(),
     };
     return s;
 }

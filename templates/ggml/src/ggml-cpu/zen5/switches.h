@@ -5,12 +5,14 @@
 namespace ggml::cpu::zen5 {
 
 enum class huge_pages { automatic, hugetlb, transparent, off };
+enum class code_policy { automatic, b11, b12, off };
 
 struct switches {
-    bool       enabled = true;                   // ZT_DISABLE=1 leaves every tensor on stock's path
-    bool       log     = false;                  // ZT_LOG=1 prints one line per decision
-    huge_pages pages   = huge_pages::automatic;  // ZT_HUGEPAGES=auto|hugetlb|thp|off
-    bool       ahead   = false;                  // ZT_PREFETCH=auto|1|0: prefetch weights where memory is the limit
+    bool        enabled = true;                    // ZT_DISABLE=1 leaves every tensor on stock's path
+    bool        log     = false;                   // ZT_LOG=1 prints one line per decision
+    huge_pages  pages   = huge_pages::automatic;   // ZT_HUGEPAGES=auto|hugetlb|thp|off
+    bool        ahead   = false;                   // ZT_PREFETCH=auto|1|0: prefetch weights where memory is the limit
+    code_policy code    = code_policy::automatic;  // ZT_CODE=auto|11|12|off: the codes that float weights may have
 };
 
 const switches & get_switches();

@@ -11,7 +11,7 @@ var Types = []string{"q8_0", "q4_K", "q6_K"}
 var Mutants = []Mutant{
 	{
 		Name: "the buffer type takes no matrix product",
-		File: path.Join(zen5, "zen5.cpp"),
+		File: path.Join(zen5, "matmul.cpp"),
 		Old:  `return !floats ? "activations are not F32" : src0->ne[2] != 1 ? "a batch of matrices" : nullptr;`,
 		New:  `return "a mutant";`,
 		Gate: "operators",
@@ -61,7 +61,7 @@ var Mutants = []Mutant{
 	},
 	{
 		Name:  "reading: the last row of each panel is read as the one before it",
-		File:  path.Join(zen5, "matmul.cpp"),
+		File:  path.Join(zen5, "zen5.cpp"),
 		Old:   "dequantize_row(type, src->data, out, src->ne[0], row);",
 		New:   "dequantize_row(type, src->data, out, src->ne[0], row % tile_cols == tile_cols - 1 ? row - 1 : row);",
 		Gate:  "operators",
@@ -80,8 +80,8 @@ var Mutants = []Mutant{
 	{
 		Name:  "activations: the rows of the last group are in reverse order",
 		File:  path.Join(zen5, "matmul.cpp"),
-		Old:   "height, (int) (row - groups.start(g)), last - first);",
-		New:   "height, (int) (g == groups.count() - 1 ? groups.start(g) + height - 1 - row : row - groups.start(g)), last - first);",
+		Old:   "height, (int) (row - groups.start(g)));",
+		New:   "height, (int) (g == groups.count() - 1 ? groups.start(g) + height - 1 - row : row - groups.start(g)));",
 		Gate:  "operators",
 		Fails: []string{"zt-selftest q8_0 MUL_MAT failed checks", "test-backend-ops q8_0 MUL_MAT failed tests"},
 		Holds: []string{"zt-selftest q8_0 GET_ROWS failed checks", "zt-selftest q8_0 MUL_MAT_ID failed checks"},
@@ -119,8 +119,8 @@ var Mutants = []Mutant{
 	{
 		Name:  "experts: rows that lie together meet the next expert",
 		File:  path.Join(zen5, "matmul.cpp"),
-		Old:   "products[count++] = { weights + e * matrix,",
-		New:   "products[count++] = { weights + (e + 1) % at.experts * matrix,",
+		Old:   "products[count++] = { e,",
+		New:   "products[count++] = { (e + 1) % at.experts,",
 		Gate:  "operators",
 		Fails: []string{"zt-selftest q8_0 MUL_MAT_ID failed checks", "test-backend-ops q8_0 MUL_MAT_ID failed tests"},
 		Holds: []string{"zt-selftest q8_0 MUL_MAT failed checks"},
@@ -138,18 +138,18 @@ var Mutants = []Mutant{
 		Name: "what other threads than the first compute is off by a last bit",
 		File: path.Join(zen5, "matmul.cpp"),
 		Old:  chunkDone,
-		New: chunkDone + "            for (int64_t r = 0; params->ith != 0 && r < p.groups.n; r++) {\n" +
-			"                ((float *) ((char *) dst->data + r * dst->nb[1]))[c % each * chunk * tile_cols] *= 1.0000001f;\n" +
-			"            }\n",
+		New: chunkDone + "        for (int64_t r = 0; params->ith != 0 && r < p.groups.n; r++) {\n" +
+			"            row_of(p, r)[c % each * chunk * tile_cols] *= 1.0000001f;\n" +
+			"        }\n",
 		Gate:  "identity",
 		Fails: []string{"33 tokens: -t 2 / -t 1 differing outputs"},
 		Holds: []string{"-t 1 --mode decode / -t 1 differing outputs"},
 	},
 	{
 		Name:  "rows of a batch from the second group on are off by a last bit",
-		File:  path.Join(zen5, "matmul.cpp"),
+		File:  path.Join(zen5, "packed.cpp"),
 		Old:   groupDone,
-		New:   "        if (row > 0) {\n            out[0] *= 1.0000001f;\n        }\n" + groupDone,
+		New:   "    if (row > 0) {\n        out[0] *= 1.0000001f;\n    }\n" + groupDone,
 		Gate:  "identity",
 		Fails: []string{"-ub 1 / -t 1 differing outputs", "--seqs 9 --slot 7 / -t 1 differing outputs"},
 		Holds: []string{"33 tokens: -t 2 / -t 1 differing outputs", "run twice differing outputs"},
@@ -167,7 +167,7 @@ var Mutants = []Mutant{
 	{
 		Name:  "the pages of packed weights outlive their model",
 		File:  path.Join(zen5, "pages.cpp"),
-		Old:   "    if (block.base != nullptr) {\n        munmap(block.map, block.mapped);\n    }\n",
+		Old:   "    if (block.map != nullptr) {\n        munmap(block.map, block.mapped);\n    }\n",
 		New:   "    (void) block;\n",
 		Gate:  "soak",
 		Fails: []string{"memory growth per reload", "memory huge pages kept per reload"},
@@ -179,9 +179,9 @@ const (
 	// in pack_rows
 	rowTaken = "                        memcpy(both.rows[half], (const char *) src + ((row - first) * blocks + b) * type.bytes, type.bytes);\n"
 	// in multiplier::run
-	chunkDone = "                     p.groups.count() * (part + 1) / parts);\n"
-	// in multiplier::compute
-	groupDone = "        for (int r = 0; apart && b + n == blocks && r < height; r++) {\n"
+	chunkDone = "                 p.groups.count() * (part + 1) / parts);\n"
+	// in packed_multiplier::compute
+	groupDone = "    for (int r = 0; apart && b + n == blocks && r < height; r++) {\n"
 	// in a kernel, behind the place of the fifth row's scale
 	fifthRow = "(%rax){1to16}, %zmm20, %zmm22\n\tvcvtdq2ps\t%zmm19, %zmm19\n\tvfmadd231ps\t%zmm22, %zmm19, %zmm9\n" +
 		"\taddq\t$0xdc, %rax\n\taddq\t$0x440, %rcx\n\tdecq\t%rsi\n\tjnz\t.Lzt_gemm_q8_0_5x32_avx512vnni.block\n"

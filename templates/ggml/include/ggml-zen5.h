@@ -13,6 +13,12 @@ GGML_API const char * ggml_zen5_description(void);
 // Whether a buffer holds packed weights in memory that the kernel may swap out.
 GGML_API bool ggml_zen5_swappable(ggml_backend_buffer_t buffer);
 
+// Whether a tensor's weights are coded, in a buffer of type CPU_ZEN5_CODED.
+GGML_API bool ggml_zen5_is_coded(const struct ggml_tensor * tensor);
+
+// A buffer of that type over size bytes at base, which outlive it. A tensor's data is where its coded form begins.
+GGML_API ggml_backend_buffer_t ggml_zen5_coded_buffer_from_ptr(void * base, size_t size);
+
 // How many bytes of a tensor to set at a time: for packed weights whole panels that stay in the cache until they are packed, for any
 // other tensor all of it.
 GGML_API size_t ggml_zen5_piece_size(const struct ggml_tensor * tensor);

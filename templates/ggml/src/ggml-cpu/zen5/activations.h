@@ -6,7 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 
-// Quantized activations as the kernels read them: rows in groups of up to tile_rows, and the rows of a group side by side in each block.
+// Activations as the kernels read them, quantized or rounded: rows in groups of up to tile_rows, and the rows of a group side by side in each block.
 
 namespace ggml::cpu::zen5 {
 
@@ -49,18 +49,28 @@ struct row_groups {
     }
 };
 
-// Activations that share a scale.
+// Activations that share a scale, or in float formats those that a kernel takes at a time.
 constexpr int block_size(activation f) {
-    return f == activation::Q8_K ? 256 : 32;
+    return f == activation::Q8_K ? 256 : f == activation::Q8_1 ? 32 : 128;
 }
 
-// Bytes of a quantized block of one row.
+// Bytes of a block of one row.
 constexpr int block_bytes(activation f) {
-    return f == activation::Q8_K ? 256 + 4 + 64 + 16 + 32 : 32 + 4 + 4 + 4;
+    switch (f) {
+        case activation::Q8_1: return 32 + 4 + 4 + 4;
+        case activation::Q8_K: return 256 + 4 + 64 + 16 + 32;
+        case activation::BF16: return 128 * 2;
+        default:               return 128 * 4;
+    }
 }
 
-// Quantizes n blocks of row r of a group of height rows. group points at the first of these blocks.
-void quantize_blocks(activation f, const float * x, uint8_t * group, int height, int r, int64_t n);
+// Blocks of k activations. In float formats the last one may be half of zeros.
+constexpr int64_t block_count(activation f, int64_t k) {
+    return (k + block_size(f) - 1) / block_size(f);
+}
+
+// Writes the blocks of k activations of row r of a group of height rows. group points at the first of these blocks.
+void quantize_blocks(activation f, const float * x, int64_t k, uint8_t * group, int height, int r);
 
 // Copies n blocks of a row that is a group of its own to row r of a group of height rows.
 void copy_blocks(activation f, const uint8_t * row, uint8_t * group, int height, int r, int64_t n);

@@ -1,213 +1,79 @@
 #include "matmul.h"
 
-#include "activations.h"
-#include "pack.h"
 #include "shared.h"
-#include "switches.h"
 
+#include "ggml-backend-impl.h"
 #include "ggml-impl.h"
 
 #include <algorithm>
-#include <cstring>
 
 namespace ggml::cpu::zen5 {
 
-constexpr size_t line = 64;  // bytes of a cache line
-
-static size_t aligned(size_t bytes) {
-    return (bytes + line - 1) / line * line;
+bool multiplies_or_reads(const ggml_tensor * op) {
+    return op->op == GGML_OP_MUL_MAT || op->op == GGML_OP_MUL_MAT_ID || op->op == GGML_OP_GET_ROWS;
 }
 
-// One matrix and the activation rows that it meets.
-struct product {
-    const uint8_t * panels;
-    const uint8_t * activations;  // quantized, group after group
-    row_groups      groups;
-    const int32_t * rows;         // which row of the result each of them gives, or nullptr: they follow each other
-};
-
-// Multiplies matrices of one shape by quantized activations, panel by panel.
-class multiplier {
-    const weight_type & type;
-    ggml_tensor *       dst;
-
-    int64_t cols;    // weight rows, columns of the result
-    int64_t panels;
-    int64_t blocks;  // along k
-
-    // this thread's
-    uint8_t * work;
-    float *   tile;
-    uint8_t * expanded;  // panels
-
-  public:
-    multiplier(const weight_type & type, ggml_tensor * op, uint8_t * scratch) :
-        type(type),
-        dst(op),
-        cols(op->src[0]->ne[1]),
-        panels((cols + tile_cols - 1) / tile_cols),
-        blocks(blocks_of(type, op)),
-        work(scratch),
-        tile((float *) (scratch + aligned(type.work_bytes))),
-        expanded((uint8_t *) tile + aligned(tile_bytes)) {}
-
-    // Bytes of a thread's scratch memory.
-    static size_t scratch_size(const weight_type & type, const ggml_tensor * op) {
-        const size_t panels = type.expand == nullptr ? 0 : expanded_panels(type, blocks_of(type, op)) * blocks_of(type, op);
-        return aligned(type.work_bytes) + aligned(tile_bytes) + aligned(panels * type.expanded_bytes);
+const char * refusal(const ggml_tensor * op) {
+    const ggml_tensor * src0 = op->src[0];
+    const ggml_tensor * src1 = op->src[1];
+    if (src1 == nullptr || (src1->buffer != nullptr && !ggml_backend_buft_is_host(src1->buffer->buft))) {
+        return "activations in another device's memory";
     }
-
-    // Rows so few that memory is the limit and not arithmetic.
-    static bool few(int64_t n) { return n <= 2 * tile_rows; }
-
-    // This thread's share of count products, none of which has fewer than one row. Unless all have few, the threadpool's chunk counter
-    // is at nth.
-    void run(const ggml_compute_params * params, const product * products, int64_t count) const {
-        if (std::all_of(products, products + count, [](const product & p) { return few(p.groups.n); })) {
-            // one contiguous stream per thread
-            const int64_t total = count * panels;
-            const int64_t last  = total * (params->ith + 1) / params->nth;
-            for (int64_t at = total * params->ith / params->nth; at < last;) {
-                const int64_t i    = at / panels;
-                const int64_t take = std::min(last, (i + 1) * panels) - at;
-                multiply(products[i], at - i * panels, at - i * panels + take, 0, products[i].groups.count());
-                at += take;
-            }
-            return;
-        }
-        // chunks small enough to share out evenly, and to stay in half of L2 while all rows pass
-        const int64_t shared = count * panels / (params->nth * 8);
-        const int64_t cached = l2_bytes / 2 / (blocks * type.panel_bytes());
-        const int64_t chunk  = std::max<int64_t>(1, std::min({ shared, cached, panels }));
-        const int64_t each   = (panels + chunk - 1) / chunk;
-        // where there are too few of them the groups are shared out as well
-        const int64_t parts = (params->nth * 4 + count * each - 1) / (count * each);
-        for (int64_t u = params->ith; u < count * each * parts; u = ggml_threadpool_chunk_add(params->threadpool, 1)) {
-            const int64_t   part = u % parts;
-            const int64_t   c    = u / parts;
-            const product & p    = products[c / each];
-            multiply(p, c % each * chunk, std::min(panels, (c % each + 1) * chunk), p.groups.count() * part / parts,
-                     p.groups.count() * (part + 1) / parts);
-        }
+    const bool floats = src1->type == GGML_TYPE_F32 && src1->nb[0] == sizeof(float) && op->type == GGML_TYPE_F32;
+    switch (op->op) {
+        case GGML_OP_MUL_MAT:
+            return !floats ? "activations are not F32" : src0->ne[2] != 1 ? "a batch of matrices" : nullptr;
+        case GGML_OP_MUL_MAT_ID:
+            return floats ? nullptr : "activations are not F32";
+        case GGML_OP_GET_ROWS:
+            return src1->type != GGML_TYPE_I32 || op->type != GGML_TYPE_F32 ? "rows are not wanted as F32" :
+                   src0->ne[2] != 1                                          ? "a batch of matrices" :
+                                                                               nullptr;
+        default:
+            return "no kernel for the operation";
     }
+}
 
-  private:
-    static constexpr size_t tile_bytes = sizeof(float) * tile_rows * tile_cols;
+multiplier::multiplier(ggml_tensor * op, activation format, int tall, int width, size_t bytes) :
+    format(format),
+    tall(tall),
+    dst(op),
+    cols(op->src[0]->ne[1]),
+    panels((cols + width - 1) / width),
+    bytes(bytes) {}
 
-    static int64_t blocks_of(const weight_type & type, const ggml_tensor * op) { return op->src[0]->ne[0] / type.block; }
-
-    // How many expanded panels fit into half of L2.
-    static int64_t expanded_panels(const weight_type & type, int64_t blocks) {
-        return std::max<int64_t>(1, l2_bytes / 2 / (blocks * type.expanded_bytes));
+void multiplier::run(const ggml_compute_params * params, const product * products, int64_t count) const {
+    if (std::all_of(products, products + count, [](const product & p) { return few(p.groups.n); })) {
+        // one contiguous stream per thread
+        const int64_t total = count * panels;
+        const int64_t last  = total * (params->ith + 1) / params->nth;
+        for (int64_t at = total * params->ith / params->nth; at < last;) {
+            const int64_t i    = at / panels;
+            const int64_t take = std::min(last, (i + 1) * panels) - at;
+            multiply(products[i], at - i * panels, at - i * panels + take, 0, products[i].groups.count());
+            at += take;
+        }
+        return;
     }
-
-    // Computes the result's columns of panels first..last-1 for groups g0..g1-1 of a product.
-    void multiply(const product & p, int64_t first, int64_t last, int64_t g0, int64_t g1) const {
-        // where packed panels can be read too, expanding them takes as long as it saves two to four groups
-        const bool must = type.gemm[0] == nullptr;
-        if (type.expand != nullptr && (must || !few(p.groups.n))) {
-            if (g1 - g0 == 1) {
-                expand_blocks(p, first, last, g0);
-            } else if (g1 > g0) {
-                expand_panels(p, first, last, g0, g1);
-            }
-            return;
-        }
-        // a panel too large for L2 is taken in parts along k where sums can wait in dst
-        const bool    split = type.in_registers && p.rows == nullptr;
-        const int64_t part  = split ? std::max<int64_t>(1, std::min<int64_t>(blocks, l2_bytes / 2 / type.panel_bytes())) : blocks;
-        if (few(p.groups.n)) {
-            stream(p, first, last, g0, g1, part);
-            return;
-        }
-        for (int64_t b = 0; b < blocks; b += part) {
-            for (int64_t g = g0; g < g1; g++) {
-                for (int64_t panel = first; panel < last; panel++) {
-                    compute(p, g, panel, packed(p, panel, b), b, std::min(part, blocks - b), type.gemm);
-                }
-            }
-        }
+    // chunks small enough to share out evenly, and to stay in half of L2 while all rows pass
+    const int64_t shared = count * panels / (params->nth * 8);
+    const int64_t cached = l2_bytes / 2 / bytes;
+    const int64_t chunk  = std::max<int64_t>(1, std::min({ shared, cached, panels }));
+    const int64_t each   = (panels + chunk - 1) / chunk;
+    // where there are too few of them the groups are shared out as well
+    const int64_t parts = (params->nth * 4 + count * each - 1) / (count * each);
+    for (int64_t u = params->ith; u < count * each * parts; u = ggml_threadpool_chunk_add(params->threadpool, 1)) {
+        const int64_t   part = u % parts;
+        const int64_t   c    = u / parts;
+        const product & p    = products[c / each];
+        multiply(p, c % each * chunk, std::min(panels, (c % each + 1) * chunk), p.groups.count() * part / parts,
+                 p.groups.count() * (part + 1) / parts);
     }
+}
 
-    // Reads weights once, while all groups pass each part of a panel. A single group asks for what comes soon; several ask, a share each,
-    // for the part after this one, so that memory works all the time.
-    void stream(const product & p, int64_t first, int64_t last, int64_t g0, int64_t g1, int64_t part) const {
-        constexpr int64_t soon  = 32 << 10;
-        const int64_t     count = g1 - g0;
-        for (int64_t panel = first; panel < last; panel++) {
-            for (int64_t b = 0; b < blocks; b += part) {
-                const int64_t   n    = std::min(part, blocks - b);
-                const uint8_t * w    = packed(p, panel, b);
-                const int64_t   size = n * type.panel_bytes();
-                for (int64_t g = g0; g < g1; g++) {
-                    compute(p, g, panel, w, b, n, type.gemm, count == 1 ? w + soon : w + size + size * (g - g0) / count, line / count);
-                }
-            }
-        }
-    }
-
-    // Each panel meets one group: its blocks stay in L1 between expansion and use.
-    void expand_blocks(const product & p, int64_t first, int64_t last, int64_t g) const {
-        constexpr int64_t part = 2;
-        for (int64_t panel = first; panel < last; panel++) {
-            for (int64_t b = 0; b < blocks; b += part) {
-                const int64_t n = std::min(part, blocks - b);
-                type.expand(expanded, packed(p, panel, b), n);
-                compute(p, g, panel, expanded, b, n, type.expanded);
-            }
-        }
-    }
-
-    // Each panel meets many groups: some wait in L2, and every group meets all of these while it is in L1.
-    void expand_panels(const product & p, int64_t first, int64_t last, int64_t g0, int64_t g1) const {
-        const int64_t some = expanded_panels(type, blocks);
-        const size_t  size = blocks * type.expanded_bytes;
-        for (int64_t from = first; from < last; from += some) {
-            const int64_t n = std::min(some, last - from);
-            for (int64_t i = 0; i < n; i++) {
-                type.expand(expanded + i * size, packed(p, from + i, 0), blocks);
-            }
-            for (int64_t g = g0; g < g1; g++) {
-                for (int64_t i = 0; i < n; i++) {
-                    compute(p, g, from + i, expanded + i * size, 0, blocks, type.expanded);
-                }
-            }
-        }
-    }
-
-    const uint8_t * packed(const product & p, int64_t panel, int64_t block) const {
-        return p.panels + (panel * blocks + block) * type.panel_bytes();
-    }
-
-    // Adds the products of n blocks from block b on, which are at w, to a group's columns of a panel. Prefetches from `next` on with kernels of
-    // their own, unless that is nullptr.
-    void compute(const product & p, int64_t g, int64_t panel, const uint8_t * w, int64_t b, int64_t n,
-                 const gemm_kernel * kernels, const uint8_t * next = nullptr, int64_t step = 0) const {
-        const int64_t   per_block = type.block / block_size(type.format) * block_bytes(type.format);
-        const int64_t   row       = p.groups.start(g);
-        const int       height    = p.groups.height(g);
-        const uint8_t * a         = p.activations + (row * blocks + b * height) * per_block;
-        const int64_t   col       = panel * tile_cols;
-        const int64_t   width     = std::min<int64_t>(cols - col, tile_cols);
-        const uint64_t  mask      = ~0ULL >> (64 - width);
-
-        const bool    apart  = p.rows != nullptr;
-        float *       out    = apart ? tile : (float *) ((char *) dst->data + row * dst->nb[1]) + col;
-        const int64_t stride = apart ? sizeof(float) * tile_cols : dst->nb[1];
-        if (next != nullptr && get_switches().ahead) {
-            type.ahead[height - 1](out, stride, a, w, n, mask, b > 0, work, next, step);
-        } else {
-            kernels[height - 1](out, stride, a, w, n, mask, b > 0, work);
-        }
-        for (int r = 0; apart && b + n == blocks && r < height; r++) {
-            memcpy((float *) ((char *) dst->data + p.rows[row + r] * dst->nb[1]) + col, tile + r * tile_cols, sizeof(float) * width);
-        }
-    }
-};
-
-// Bytes of a quantized row.
-static size_t quantized_bytes(const weight_type & type, int64_t k) {
-    return k / block_size(type.format) * block_bytes(type.format);
+// Bytes of a row of activations as kernels read it.
+static size_t quantized_bytes(activation f, int64_t k) {
+    return block_count(f, k) * block_bytes(f);
 }
 
 static const float * row_of(const ggml_tensor * t, int64_t row) {
@@ -218,9 +84,9 @@ static const float * row_of(const ggml_tensor * t, int64_t row) {
 }
 
 // This thread's share of the quantization of src, group by group: whole rows if there are enough of them, else parts of rows.
-static void quantize(const weight_type & type, const ggml_compute_params * params, const ggml_tensor * src, const row_groups & groups, uint8_t * to) {
-    const int64_t bytes  = block_bytes(type.format);
-    const int64_t blocks = src->ne[0] / block_size(type.format);
+static void quantize(activation f, const ggml_compute_params * params, const ggml_tensor * src, const row_groups & groups, uint8_t * to) {
+    const int64_t bytes  = block_bytes(f);
+    const int64_t blocks = block_count(f, src->ne[0]);
     const int64_t parts  = groups.n >= params->nth ? 1 : std::min<int64_t>(params->nth, blocks);
     for (int64_t unit = params->ith; unit < groups.n * parts; unit += params->nth) {
         const int64_t row    = unit / parts;
@@ -229,9 +95,10 @@ static void quantize(const weight_type & type, const ggml_compute_params * param
         const int64_t last   = blocks * (part + 1) / parts;
         const int64_t g      = groups.of(row);
         const int     height = groups.height(g);
-        quantize_blocks(type.format, row_of(src, row) + first * block_size(type.format),
+        const int64_t k      = first * block_size(f);
+        quantize_blocks(f, row_of(src, row) + k, std::min(src->ne[0], last * block_size(f)) - k,
                         to + (groups.start(g) * blocks + first * height) * bytes,
-                        height, (int) (row - groups.start(g)), last - first);
+                        height, (int) (row - groups.start(g)));
     }
 }
 
@@ -244,9 +111,9 @@ struct id_layout {
     size_t  grouped;    // rows of src1 in order of pairs
     size_t  end;
 
-    id_layout(const weight_type & type, const ggml_tensor * op) {
+    id_layout(activation f, const ggml_tensor * op) {
         const ggml_tensor * ids = op->src[2];
-        const size_t        row = quantized_bytes(type, op->src[1]->ne[0]);
+        const size_t        row = quantized_bytes(f, op->src[1]->ne[0]);
 
         used      = ids->ne[0];
         tokens    = ids->ne[1];
@@ -259,30 +126,26 @@ struct id_layout {
     }
 };
 
-size_t work_size(const weight_type & type, const ggml_tensor * op, int n_threads) {
-    if (op->op != GGML_OP_MUL_MAT && op->op != GGML_OP_MUL_MAT_ID) {
-        return 0;
-    }
+size_t work_size(const ggml_tensor * op, const multiplier & m, int n_threads) {
     const bool with_ids = op->op == GGML_OP_MUL_MAT_ID;
-    shared_activations::reserve(type.format, with_ids, quantized_bytes(type, op->src[1]->ne[0]) * ggml_nrows(op->src[1]));
-    return line + (with_ids ? id_layout(type, op).end : 0) + n_threads * multiplier::scratch_size(type, op);
+    shared_activations::reserve(m.format, with_ids || m.tall == 1, quantized_bytes(m.format, op->src[1]->ne[0]) * ggml_nrows(op->src[1]));
+    return line + (with_ids ? id_layout(m.format, op).end : 0) + n_threads * m.scratch_size();
 }
 
 static uint8_t * work_memory(const ggml_compute_params * params) {
     return (uint8_t *) aligned((size_t) params->wdata);
 }
 
-void mul_mat(const weight_type & type, ggml_compute_params * params, ggml_tensor * op) {
-    const ggml_tensor * src0 = op->src[0];
+void mul_mat(ggml_compute_params * params, ggml_tensor * op, multiplier & m) {
     const ggml_tensor * src1 = op->src[1];
-    const row_groups    groups(ggml_nrows(src1));
+    const row_groups    groups(ggml_nrows(src1), m.tall);
     if (groups.n == 0) {
         return;
     }
     bool      ready;
-    uint8_t * activations = shared_activations::of(params->threadpool).find(params, src1, type.format, false, ready);
+    uint8_t * activations = shared_activations::of(params->threadpool).find(params, src1, m.format, m.tall == 1, ready);
     if (!ready) {
-        quantize(type, params, src1, groups, activations);
+        quantize(m.format, params, src1, groups, activations);
     }
     const bool chunks = !multiplier::few(groups.n);
     if (chunks && params->ith == 0) {
@@ -291,8 +154,9 @@ void mul_mat(const weight_type & type, ggml_compute_params * params, ggml_tensor
     if (chunks || !ready) {
         ggml_barrier(params->threadpool);
     }
-    const product whole = { (const uint8_t *) src0->data, activations, groups, nullptr };
-    multiplier(type, op, work_memory(params) + params->ith * multiplier::scratch_size(type, op)).run(params, &whole, 1);
+    const product whole = { 0, activations, groups, nullptr };
+    m.set_scratch(work_memory(params) + params->ith * m.scratch_size());
+    m.run(params, &whole, 1);
 }
 
 static int32_t expert_of(const ggml_tensor * ids, int64_t slot, int64_t token, int64_t experts) {
@@ -301,27 +165,24 @@ static int32_t expert_of(const ggml_tensor * ids, int64_t slot, int64_t token, i
     return expert;
 }
 
-void mul_mat_id(const weight_type & type, ggml_compute_params * params, ggml_tensor * op) {
-    const ggml_tensor * src0 = op->src[0];
+void mul_mat_id(ggml_compute_params * params, ggml_tensor * op, multiplier & m) {
     const ggml_tensor * src1 = op->src[1];
     const ggml_tensor * ids  = op->src[2];
-    const id_layout     at(type, op);
+    const id_layout     at(m.format, op);
     if (at.used * at.tokens == 0) {
         return;
     }
     const int64_t   k           = src1->ne[0];
     const int64_t   per_token   = src1->ne[1];  // rows of src1: one for all experts, or one for each
-    const size_t    row_bytes   = quantized_bytes(type, k);
-    const size_t    matrix      = packed_size(type, src0->ne[1], src0->ne[0]);
+    const size_t    row_bytes   = quantized_bytes(m.format, k);
     uint8_t *       work        = work_memory(params);
     product *       products    = (product *) (work + at.products);
     int64_t &       count       = *(int64_t *) (products + std::max(at.experts, at.used));
     int32_t *       starts      = (int32_t *) (work + at.starts);
     int32_t *       pairs       = (int32_t *) (work + at.pairs);
-    const uint8_t * weights     = (const uint8_t *) src0->data;
 
     bool      ready;
-    uint8_t * quantized = shared_activations::of(params->threadpool).find(params, src1, type.format, true, ready);
+    uint8_t * quantized = shared_activations::of(params->threadpool).find(params, src1, m.format, true, ready);
 
     // the row of src1 that a pair meets
     auto source = [&](int32_t pair) { return pair / at.used * per_token + pair % at.used % per_token; };
@@ -332,7 +193,7 @@ void mul_mat_id(const weight_type & type, ggml_compute_params * params, ggml_ten
             for (int64_t i = 0; i < at.used; i++) {
                 pairs[i]          = (int32_t) i;
                 const int32_t e   = expert_of(ids, i, 0, at.experts);
-                products[i]       = { weights + e * matrix, quantized + source((int32_t) i) * row_bytes, row_groups(1), pairs + i };
+                products[i]       = { e, quantized + source((int32_t) i) * row_bytes, row_groups(1), pairs + i };
             }
             count = at.used;
         } else {
@@ -347,7 +208,7 @@ void mul_mat_id(const weight_type & type, ggml_compute_params * params, ggml_ten
                 const int32_t n = starts[e + 1];
                 starts[e + 1] += starts[e];
                 if (n > 0) {
-                    products[count++] = { weights + e * matrix, work + at.grouped + starts[e] * row_bytes, row_groups(n), pairs + starts[e] };
+                    products[count++] = { e, work + at.grouped + starts[e] * row_bytes, row_groups(n, m.tall), pairs + starts[e] };
                 }
             }
             for (int64_t token = 0; token < at.tokens; token++) {
@@ -364,14 +225,14 @@ void mul_mat_id(const weight_type & type, ggml_compute_params * params, ggml_ten
         ggml_threadpool_chunk_set(params->threadpool, params->nth);
     }
     if (!ready) {
-        quantize(type, params, src1, row_groups(ggml_nrows(src1), 1), quantized);
+        quantize(m.format, params, src1, row_groups(ggml_nrows(src1), 1), quantized);
     }
     ggml_barrier(params->threadpool);
 
     // Rows of products that have several lie together. Single ones stay where they are.
     const bool gathers = std::any_of(products, products + count, [](const product & p) { return p.groups.n > 1; });
     if (gathers) {
-        const int64_t blocks = k / block_size(type.format);
+        const int64_t blocks = block_count(m.format, k);
         for (int64_t p = 0; p < count; p++) {
             const row_groups & groups = products[p].groups;
             if (groups.n == 1) {
@@ -379,17 +240,18 @@ void mul_mat_id(const weight_type & type, ggml_compute_params * params, ggml_ten
             }
             for (int64_t i = params->ith; i < groups.n; i += params->nth) {
                 const int64_t g = groups.of(i);
-                copy_blocks(type.format, quantized + source(products[p].rows[i]) * row_bytes,
+                copy_blocks(m.format, quantized + source(products[p].rows[i]) * row_bytes,
                             (uint8_t *) products[p].activations + groups.start(g) * row_bytes, groups.height(g),
                             (int) (i - groups.start(g)), blocks);
             }
         }
         ggml_barrier(params->threadpool);
     }
-    multiplier(type, op, work + at.end + params->ith * multiplier::scratch_size(type, op)).run(params, products, count);
+    m.set_scratch(work + at.end + params->ith * m.scratch_size());
+    m.run(params, products, count);
 }
 
-void get_rows(const weight_type & type, const ggml_compute_params * params, ggml_tensor * op) {
+void get_rows(const ggml_compute_params * params, ggml_tensor * op, const std::function<void(int64_t row, float * out)> & read) {
     const ggml_tensor * src  = op->src[0];
     const ggml_tensor * rows = op->src[1];
 
@@ -401,7 +263,7 @@ void get_rows(const weight_type & type, const ggml_compute_params * params, ggml
         const int32_t row = *(const int32_t *) ((const char *) rows->data + i0 * rows->nb[0] + i1 * rows->nb[1] + i2 * rows->nb[2]);
         GGML_ASSERT(row >= 0 && row < src->ne[1]);
         float * out = (float *) ((char *) op->data + i0 * op->nb[1] + i1 * op->nb[2] + i2 * op->nb[3]);
-        dequantize_row(type, src->data, out, src->ne[0], row);
+        read(row, out);
     }
 }
 

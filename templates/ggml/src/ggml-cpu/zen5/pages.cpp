@@ -85,12 +85,11 @@ static void take_from_pool(page_block & block) {
     block.kind   = "2 MiB pages from the huge page pool";
 }
 
-// Fills block with memory that the kernel hands out as it is touched, or leaves it without.
-static void take_from_kernel(page_block & block, huge_pages want) {
+// Fills block with memory that the kernel hands out as it is touched, or leaves it without. flags are further ones of mmap.
+static void take_from_kernel(page_block & block, huge_pages want, int flags) {
     // one huge page more than asked for, so that a 2 MiB boundary lies in the first one
     block.mapped = block.size + huge;
-    // not MAP_NORESERVE: what exceeds all memory is refused here rather than killed while it is filled
-    block.map = mmap(nullptr, block.mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    block.map    = mmap(nullptr, block.mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | flags, -1, 0);
     if (block.map == MAP_FAILED) {
         return;
     }
@@ -100,12 +99,6 @@ static void take_from_kernel(page_block & block, huge_pages want) {
         madvise(block.base, block.size, MADV_NOHUGEPAGE);
     } else if (transparent_available() && madvise(block.base, block.size, MADV_HUGEPAGE) == 0) {
         block.kind = "2 MiB transparent huge pages";
-    }
-
-    const size_t available = available_memory();
-    if (available > 0 && block.size > available) {
-        GGML_LOG_WARN("zen5: %zu MiB of packed weights are more than the %zu MiB of memory available, and the kernel may kill this "
-                      "program; --no-repack leaves them in the model's file\n", block.size >> 20, available >> 20);
     }
 }
 
@@ -118,7 +111,13 @@ page_block pages_alloc(size_t size) {
         take_from_pool(block);
     }
     if (block.base == nullptr) {
-        take_from_kernel(block, want);
+        // not MAP_NORESERVE: what exceeds all memory is refused here rather than killed while it is filled
+        take_from_kernel(block, want, 0);
+        const size_t available = available_memory();
+        if (block.base != nullptr && available > 0 && block.size > available) {
+            GGML_LOG_WARN("zen5: %zu MiB of packed weights are more than the %zu MiB of memory available, and the kernel may kill this "
+                          "program; --no-repack leaves them in the model's file\n", block.size >> 20, available >> 20);
+        }
         if (block.base != nullptr && want == huge_pages::hugetlb) {
             GGML_LOG_WARN("zen5: the huge page pool has no room for %zu MiB of packed weights (vm.nr_hugepages sets its size); they "
                           "are in %s\n", size >> 20, block.kind);
@@ -127,8 +126,15 @@ page_block pages_alloc(size_t size) {
     return block;
 }
 
+page_block pages_reserve(size_t size) {
+    page_block block;
+    block.size = round_up(size, huge);
+    take_from_kernel(block, get_switches().pages, MAP_NORESERVE);
+    return block;
+}
+
 void pages_free(const page_block & block) {
-    if (block.base != nullptr) {
+    if (block.map != nullptr) {
         munmap(block.map, block.mapped);
     }
 }

@@ -19,6 +19,10 @@ struct page_block {
 // are not, so that each lands where its first user runs.
 page_block pages_alloc(size_t size);
 
+// Address space for size bytes. Memory comes as it is touched, in transparent huge pages if the policy allows them: most of it may
+// never be, which is why none comes from the pool and nobody is warned.
+page_block pages_reserve(size_t size);
+
 void pages_free(const page_block & block);
 
 }  // namespace ggml::cpu::zen5

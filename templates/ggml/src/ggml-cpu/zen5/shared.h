@@ -10,14 +10,14 @@
 #include <cstdint>
 #include <vector>
 
-// Quantized activations, which the products of one graph share: Q, K and V read one tensor, gate and up another. Each thread pool has its
+// Activations as kernels read them, which the products of one graph share: Q, K and V read one tensor, gate and up another. Each thread pool has its
 // own, since what lies in the work memory does not outlast an operation.
 
 namespace ggml::cpu::zen5 {
 
 class shared_activations {
     // a format, in groups of tile_rows or of single rows
-    static constexpr int kinds = 4;
+    static constexpr int kinds = 2 * 5;
 
     // What a thread knows to be in a buffer. Each thread keeps that for itself and all run the same operations, so that they agree
     // without asking each other.

@@ -43,8 +43,9 @@ struct plane {
     std::vector<field>              fields;
 };
 
-// A layout of quantized activations (avo/activation): in blocks of 32 what Q8_0 and Q8_1 hold, or in blocks of 256 what Q8_K does.
-enum class activation { Q8_1, Q8_K };
+// A layout of activations: quantized (avo/activation) in blocks of 32 what Q8_0 and Q8_1 hold, or in blocks of 256 what Q8_K does; floats
+// (avo/code) rounded to BF16, rounded to F16 and held as F32, or as they are.
+enum class activation { Q8_1, Q8_K, BF16, F16, F32 };
 
 struct weight_type {
     ggml_type          type;

@@ -9,6 +9,8 @@ list(APPEND GGML_CPU_SOURCES
     ggml-cpu/zen5/matmul.h
     ggml-cpu/zen5/pack.cpp
     ggml-cpu/zen5/pack.h
+    ggml-cpu/zen5/packed.cpp
+    ggml-cpu/zen5/packed.h
     ggml-cpu/zen5/pages.cpp
     ggml-cpu/zen5/pages.h
     ggml-cpu/zen5/shared.cpp

@@ -4,8 +4,8 @@
 #include "zen5.h"
 
 #include "kernels.h"
-#include "matmul.h"
 #include "pack.h"
+#include "packed.h"
 #include "pages.h"
 #include "switches.h"
 #include "types.h"
@@ -34,21 +34,28 @@ static const weight_type * packable(const ggml_tensor * t) {
 
 class traits : public ggml::cpu::tensor_traits {
     bool work_size(int n_threads, const ggml_tensor * op, size_t & size) override {
-        size = zen5::work_size(*packable(op->src[0]), op, n_threads);
+        const weight_type & type = *packable(op->src[0]);
+        const bool          row  = op->op == GGML_OP_GET_ROWS;
+        size                     = row ? 0 : zen5::work_size(op, packed_multiplier(type, (ggml_tensor *) op), n_threads);
         return true;
     }
 
     bool compute_forward(ggml_compute_params * params, ggml_tensor * op) override {
-        const weight_type & type = *packable(op->src[0]);
+        const ggml_tensor * src  = op->src[0];
+        const weight_type & type = *packable(src);
         switch (op->op) {
-            case GGML_OP_MUL_MAT:
-                mul_mat(type, params, op);
+            case GGML_OP_MUL_MAT: {
+                packed_multiplier m(type, op);
+                mul_mat(params, op, m);
                 return true;
-            case GGML_OP_MUL_MAT_ID:
-                mul_mat_id(type, params, op);
+            }
+            case GGML_OP_MUL_MAT_ID: {
+                packed_multiplier m(type, op);
+                mul_mat_id(params, op, m);
                 return true;
+            }
             case GGML_OP_GET_ROWS:
-                get_rows(type, params, op);
+                get_rows(params, op, [&](int64_t row, float * out) { dequantize_row(type, src->data, out, src->ne[0], row); });
                 return true;
             default:
                 return false;
@@ -60,49 +67,19 @@ static bool in_zen5_buffer(const ggml_tensor * t) {
     return t != nullptr && t->buffer != nullptr && t->buffer->buft == ggml_backend_cpu_zen5_buffer_type();
 }
 
-static bool multiplies_or_reads(const ggml_tensor * op) {
-    return op->op == GGML_OP_MUL_MAT || op->op == GGML_OP_MUL_MAT_ID || op->op == GGML_OP_GET_ROWS;
-}
-
 class buffer_type : public ggml::cpu::extra_buffer_type {
     bool supports_op(ggml_backend_dev_t dev, const ggml_tensor * op) override {
         GGML_UNUSED(dev);
         if (!in_zen5_buffer(op->src[0])) {
             return false;
         }
-        const char * reason = refusal(op);
+        const char * reason = find_type(op->src[0]->type) == nullptr ? "no kernel for the type" :
+                              packable(op->src[0]) == nullptr        ? "no kernel for the shape" :
+                                                                       refusal(op);
         if (reason != nullptr && multiplies_or_reads(op)) {
             note("%s: %s of %s stays on stock's path: %s", op->src[0]->name, ggml_op_name(op->op), ggml_type_name(op->src[0]->type), reason);
         }
         return reason == nullptr;
-    }
-
-    // Why an operation on packed weights cannot be done here, or nullptr.
-    static const char * refusal(const ggml_tensor * op) {
-        const ggml_tensor * src0 = op->src[0];
-        const ggml_tensor * src1 = op->src[1];
-        if (find_type(src0->type) == nullptr) {
-            return "no kernel for the type";
-        }
-        if (packable(src0) == nullptr) {
-            return "no kernel for the shape";
-        }
-        if (src1 == nullptr || (src1->buffer != nullptr && !ggml_backend_buft_is_host(src1->buffer->buft))) {
-            return "activations in another device's memory";
-        }
-        const bool floats = src1->type == GGML_TYPE_F32 && src1->nb[0] == sizeof(float) && op->type == GGML_TYPE_F32;
-        switch (op->op) {
-            case GGML_OP_MUL_MAT:
-                return !floats ? "activations are not F32" : src0->ne[2] != 1 ? "a batch of matrices" : nullptr;
-            case GGML_OP_MUL_MAT_ID:
-                return floats ? nullptr : "activations are not F32";
-            case GGML_OP_GET_ROWS:
-                return src1->type != GGML_TYPE_I32 || op->type != GGML_TYPE_F32 ? "rows are not wanted as F32" :
-                       src0->ne[2] != 1                                          ? "a batch of matrices" :
-                                                                                   nullptr;
-            default:
-                return "no kernel for the operation";
-        }
     }
 
     ggml::cpu::tensor_traits * get_tensor_traits(const ggml_tensor * op) override {
@@ -241,7 +218,7 @@ size_t ggml_zen5_piece_size(const ggml_tensor * tensor) {
     using namespace ggml::cpu::zen5;
 
     if (!in_zen5_buffer(tensor)) {
-        return ggml_nbytes(tensor);
+        return ggml_nbytes(tensor);  // a coded tensor too: all of it says which codes serve
     }
     // less than a CCD's L3, and enough for the start of threads not to count
     constexpr size_t piece = size_t(8) << 20;
@@ -252,7 +229,8 @@ size_t ggml_zen5_piece_size(const ggml_tensor * tensor) {
 bool ggml_zen5_swappable(ggml_backend_buffer_t buffer) {
     using namespace ggml::cpu::zen5;
 
-    return buffer->buft == ggml_backend_cpu_zen5_buffer_type() && !((page_block *) buffer->context)->pool;
+    const bool ours = buffer->buft == ggml_backend_cpu_zen5_buffer_type();
+    return ours && !((page_block *) buffer->context)->pool;
 }
 
 ggml_backend_buffer_type_t ggml_backend_cpu_zen5_buffer_type(void) {

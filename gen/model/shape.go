@@ -76,6 +76,13 @@ var shapes = []Shape{
 		Context: 2048, RopeBase: 10000,
 	},
 	{
+		// Rows hold one and a half blocks of 128 weights, as float types are coded in, and three and a half; the vocabulary of 30522 rows
+		// is no multiple of 4.
+		Name: "tiny64", Vocabulary: "ggml-vocab-bert-bge.gguf",
+		Embd: 192, Layers: 2, FF: 448, Heads: 3, KVHeads: 1, HeadDim: 64, Tied: true,
+		Context: 2048, RopeBase: 10000,
+	},
+	{
 		// Nothing but the embedding fills whole tiles of 32 rows: keys and values have 80, the network 416 = 13 * 32, which 64 does
 		// not divide, and the vocabulary 50257.
 		Name: "tiny", Vocabulary: "ggml-vocab-gpt-2.gguf",

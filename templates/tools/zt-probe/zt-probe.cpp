@@ -3,7 +3,7 @@
 // The same source is compiled into the stock and the tuned build and uses nothing but their public headers.
 //
 //   zt-probe logits  the logits of given tokens, by prefill, token by token, or as one of several sequences, to a file
-//   zt-probe greedy  greedy tokens and how narrowly each won
+//   zt-probe greedy  greedy tokens, how narrowly each won, and a hash of the logits it won among
 //   zt-probe speed   decode times, each between two runs of a plain read loop over as many bytes
 //   zt-probe chat    times of a conversation: prompts and replies in turn on a growing context
 //   zt-probe load    load time and resident memory

@@ -1,6 +1,7 @@
 #pragma once
 
 #include "ggml.h"
+#include "switches.h"
 
 #include <cstddef>
 #include <cstdint>
@@ -34,6 +35,9 @@ size_t coded_bound(ggml_type type, int64_t rows, int64_t cols, int64_t matrices)
 // Codes a whole tensor, with the codes that ZT_CODE allows, on all CPUs this process may use. `to` is aligned to 64 bytes; every byte
 // of what it returns, the coded size, is written, and none behind it. The same weights give the same bytes on any number of threads.
 size_t encode(void * to, ggml_type type, const void * src, int64_t rows, int64_t cols, int64_t matrices);
+
+// The same with a policy other than ZT_CODE's. Off is automatic here: it is about where tensors go.
+size_t encode(void * to, ggml_type type, const void * src, int64_t rows, int64_t cols, int64_t matrices, code_policy policy);
 
 // Bytes of a coded tensor, as its header says.
 size_t coded_size(const void * coded);

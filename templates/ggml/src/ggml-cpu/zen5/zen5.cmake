@@ -5,6 +5,8 @@ list(APPEND GGML_CPU_SOURCES
     ggml-cpu/zen5/zen5.h
     ggml-cpu/zen5/activations.cpp
     ggml-cpu/zen5/activations.h
+    ggml-cpu/zen5/code.cpp
+    ggml-cpu/zen5/code.h
     ggml-cpu/zen5/matmul.cpp
     ggml-cpu/zen5/matmul.h
     ggml-cpu/zen5/pack.cpp

@@ -361,6 +361,8 @@ var (
 		"bits are compared: with a plain loop in the order of sums that avo/weight writes down, and with stock's dequantization"}
 	checksMade = Gate{"checks", "", report.AtLeast, 32,
 		"16 shapes of experts and 21 of other matrices, each with two thread counts or more; a self test that leaves them out proves nothing"}
+	encoderChecksMade = Gate{"checks", "", report.AtLeast, 48,
+		"3 policies with 16 kinds of weights or more each; an encoder that a self test leaves out may lose weights"}
 	failedTests = Gate{"failed tests", "", report.AtMost, 0,
 		"upstream's own bounds on the error, which it has for each operator"}
 	upstreamTests = Gate{"tests", "", report.AtLeast, 1,

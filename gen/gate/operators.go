@@ -121,8 +121,24 @@ func (v *verifier) selfTest(ctx context.Context) (checks int, err error) {
 	for _, c := range v.claims() {
 		v.judge(checksMade, "", "zt-selftest "+c.String(), Measurement{Value: float64(made[c])})
 	}
+	for _, t := range codedTypes {
+		if v.types != nil && !slices.Contains(v.types, t) {
+			continue
+		}
+		for _, check := range encoderChecks {
+			v.judge(encoderChecksMade, "", fmt.Sprintf("zt-selftest %s %s", t, check), Measurement{Value: float64(made[claim{check, t}])})
+		}
+	}
 	return checks, nil
 }
+
+// codedTypes are the types of weights that are coded, and encoderChecks what zt-selftest checks of the encoder with each.
+var (
+	codedTypes    = []string{"bf16", "f16", "f32"}
+	encoderChecks = []string{
+		"coded round trip", "coded layout", "coded choice", "coded bits", "coded size", "coded twice", "coded faults",
+	}
+)
 
 // claim is an operator on one type of weights.
 type claim struct {

@@ -5,9 +5,15 @@
 // What the loop multiplies comes from stock alone: its quantizers round the activations, and its dequantization of a block whose scales
 // are made 1 gives the integers of the weights.
 //
-// usage: zt-selftest [-t type]... [seed]
+// The encoder of float weights is held to its own promises (codes.cpp).
 //
-// Without types it examines all that the buffer type takes. Prints a JSON line with the seed and one for each type and kind of check; what fails is named on stderr.
+// usage: zt-selftest [-t type]... [seed]
+//        zt-selftest [-t type]... -m rows cols [seed]
+//
+// Without types it examines all that the buffer type takes, and the encoder. Prints a JSON line with the seed and one for each type and kind of check; what
+// fails is named on stderr. -m measures the encoder on rows x cols weights instead: bits a weight, and bytes of the original a second.
+
+#include "codes.h"
 
 #include "ggml-backend.h"
 #include "ggml-cpu.h"
@@ -33,7 +39,7 @@ struct tally {
 
 static std::map<std::pair<std::string, std::string>, tally> tallies;  // by type and kind of check
 
-static void check(bool ok, ggml_type type, const char * kind, const std::string & where) {
+void check(bool ok, ggml_type type, const char * kind, const std::string & where) {
     tally & t = tallies[{ ggml_type_name(type), kind }];
     if (ok) {
         t.passed++;
@@ -643,9 +649,15 @@ static void examine(ggml_backend_t backend, ggml_backend_buffer_type_t buft, con
 int main(int argc, char ** argv) {
     unsigned                 seed = std::random_device()();
     std::vector<std::string> only;
+    bool                     measures = false;
+    int64_t                  rows = 0, cols = 0;  // to measure on
     for (int i = 1; i < argc; i++) {
         if (strcmp(argv[i], "-t") == 0 && i + 1 < argc) {
             only.push_back(argv[++i]);
+        } else if (strcmp(argv[i], "-m") == 0 && i + 2 < argc) {
+            measures = true;
+            rows     = atoll(argv[++i]);
+            cols     = atoll(argv[++i]);
         } else {
             seed = (unsigned) strtoul(argv[i], nullptr, 0);
         }
@@ -665,10 +677,20 @@ int main(int argc, char ** argv) {
         return 1;
     }
 
-    for (int t = 0; t < GGML_TYPE_COUNT; t++) {
+    const auto named = [&](ggml_type type) { return only.empty() || std::find(only.begin(), only.end(), ggml_type_name(type)) != only.end(); };
+
+    for (ggml_type type : { GGML_TYPE_BF16, GGML_TYPE_F16, GGML_TYPE_F32 }) {
+        std::mt19937 random(seed);
+        if (named(type) && measures) {
+            measure_codes(type, rows, cols, random);
+        } else if (named(type)) {
+            examine_codes(type, random);
+        }
+    }
+
+    for (int t = 0; !measures && t < GGML_TYPE_COUNT; t++) {
         const ggml_type type = (ggml_type) t;
-        const bool      named = only.empty() || std::find(only.begin(), only.end(), ggml_type_name(type)) != only.end();
-        if (!named || !ggml_is_quantized(type) || !takes(backend, buft, type)) {
+        if (!named(type) || !ggml_is_quantized(type) || !takes(backend, buft, type)) {
             continue;
         }
         const format * f = find_format(type);

@@ -1,0 +1,187 @@
+package code
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"slices"
+)
+
+// Words are the weights of a panel, row by row: BF16 or F16 in the low 16 bits, or F32. Rows that are shorter than the longest, and all
+// to a multiple of Cols, stand for zeros behind them.
+type Words [Rows][]uint32
+
+// blocks returns how many blocks the longest row takes.
+func (w Words) blocks() int {
+	k := 0
+	for _, row := range w {
+		k = max(k, len(row))
+	}
+	return (k + Cols - 1) / Cols
+}
+
+// at returns weight k of a row.
+func (w Words) at(row, k int) uint32 {
+	if k < len(w[row]) {
+		return w[row][k]
+	}
+	return 0
+}
+
+// Panel is a panel of coded weights.
+type Panel struct {
+	Code   Code
+	Domain Domain // the order of bytes depends on it
+	Head   []byte // palette, flags and escapes, of a multiple of 64 bytes; none of plain codes
+	Blocks []byte
+}
+
+// Len returns the number of blocks.
+func (p Panel) Len() int { return len(p.Blocks) / p.Code.BlockBytes() }
+
+// Bits returns the size of the panel.
+func (p Panel) Bits() int { return 8 * (len(p.Head) + len(p.Blocks)) }
+
+// Palette returns the high bytes that indices of a code stand for, the last being the mark, and how many of the words are escapes. They are
+// the most frequent ones, of equals the smaller. So the mark, which no other entry is, is the most frequent that needs an escape.
+func (c Code) Palette(w Words) (palette []byte, escapes int) {
+	var count [256]int
+	n := w.blocks() * Cols
+	for row := range w {
+		for k := range n {
+			count[w.at(row, k)>>8&0xff]++
+		}
+	}
+	order := make([]byte, len(count))
+	for i := range order {
+		order[i] = byte(i)
+	}
+	slices.SortStableFunc(order, func(a, b byte) int { return cmp.Compare(count[b], count[a]) })
+	for _, b := range order[c.Entries()-1:] {
+		escapes += count[b]
+	}
+	return order[:c.Entries()], escapes
+}
+
+// Encode codes a panel. Words must be of the code's width: it panics where they are not, and where the domain has no such code.
+func Encode(c Code, d Domain, w Words) Panel {
+	if !slices.Contains(d.Codes(), c) {
+		panic(fmt.Sprintf("code: %v is none of %v's", c, d))
+	}
+	for _, row := range w {
+		for _, word := range row {
+			if c.WordBytes() == 2 && word > 0xffff {
+				panic(fmt.Sprintf("code: %#x is no word of %v", word, c))
+			}
+		}
+	}
+	p := Panel{Code: c, Domain: d, Blocks: make([]byte, w.blocks()*c.BlockBytes())}
+	if c.Plain() {
+		for at := range w.blocks() * Steps {
+			row, k := at%Rows, at/Rows*Step
+			for i := range Step {
+				p.put(at*Step+i, w.at(row, k+i))
+			}
+		}
+		return p
+	}
+
+	palette, _ := c.Palette(w)
+	mark := len(palette) - 1
+	p.Head = slices.Clone(palette)
+	for len(p.Head) < c.PaletteBytes() {
+		p.Head = append(p.Head, palette...)
+	}
+	flags := make([]byte, w.blocks())
+	var escapes []byte
+	for b := range flags {
+		block := p.Blocks[b*c.BlockBytes():][:c.BlockBytes()]
+		for s := range Steps {
+			low := block[c.Vectors()*Line+s*Step:][:Step]
+			for at := range low {
+				word := w.at(s%Rows, b*Cols+s/Rows*Step+c.weightOf(d, at))
+				low[at] = byte(word)
+				index := bytes.IndexByte(palette[:mark], byte(word>>8))
+				if index < 0 {
+					index = mark
+					flags[b] = 1
+					escapes = append(escapes, byte(word>>8))
+				}
+				for _, i := range c.pieces(s) {
+					block[i.vector*Line+at] |= byte(index>>i.at&(1<<i.bits-1)) << i.shift
+				}
+			}
+		}
+	}
+	p.Head = append(append(p.Head, flags...), escapes...)
+	for len(p.Head)%Line != 0 {
+		p.Head = append(p.Head, 0)
+	}
+	return p
+}
+
+// put writes word i of a plain panel.
+func (p Panel) put(i int, word uint32) {
+	if p.Code.WordBytes() == 4 {
+		binary.LittleEndian.PutUint32(p.Blocks[4*i:], word)
+	} else {
+		binary.LittleEndian.PutUint16(p.Blocks[2*i:], uint16(word))
+	}
+}
+
+// get reads word i of a plain panel.
+func (p Panel) get(i int) uint32 {
+	if p.Code.WordBytes() == 4 {
+		return binary.LittleEndian.Uint32(p.Blocks[4*i:])
+	}
+	return uint32(binary.LittleEndian.Uint16(p.Blocks[2*i:]))
+}
+
+// Decode returns the words of a panel, of a multiple of Cols in each row. It is an error if the head ends before the escapes do, or does
+// not fit the blocks otherwise.
+func (p Panel) Decode() (Words, error) {
+	var w Words
+	for row := range w {
+		w[row] = make([]uint32, p.Len()*Cols)
+	}
+	c := p.Code
+	if c.Plain() {
+		for at := range p.Len() * Steps {
+			for i := range Step {
+				w[at%Rows][at/Rows*Step+i] = p.get(at*Step + i)
+			}
+		}
+		return w, nil
+	}
+	if len(p.Head) < c.PaletteBytes()+p.Len() {
+		return w, fmt.Errorf("a head of %d bytes has no room for a palette and flags of %d blocks", len(p.Head), p.Len())
+	}
+	palette, flags, escapes := p.Head[:c.Entries()], p.Head[c.PaletteBytes():][:p.Len()], p.Head[c.PaletteBytes()+p.Len():]
+	mark := c.Entries() - 1
+	for b, flag := range flags {
+		block := p.Blocks[b*c.BlockBytes():][:c.BlockBytes()]
+		for s := range Steps {
+			low := block[c.Vectors()*Line+s*Step:][:Step]
+			for at := range low {
+				index := 0
+				for _, i := range c.pieces(s) {
+					index |= int(block[i.vector*Line+at]) >> i.shift & (1<<i.bits - 1) << i.at
+				}
+				high := palette[index]
+				if index == mark {
+					switch {
+					case flag == 0:
+						return w, fmt.Errorf("block %d has an escape, and its flag says none", b)
+					case len(escapes) == 0:
+						return w, errors.New("there are more escapes than the head holds")
+					}
+					high, escapes = escapes[0], escapes[1:]
+				}
+				w[s%Rows][b*Cols+s/Rows*Step+c.weightOf(p.Domain, at)] = uint32(high)<<8 | uint32(low[at])
+			}
+		}
+	}
+	return w, nil
+}

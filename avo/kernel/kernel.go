@@ -19,6 +19,8 @@ const (
 	GEMM     Op = "gemm"     // activation rows times a panel of packed weights
 	Quantize Op = "quantize" // float activations to the blocks a GEMM reads
 	Expand   Op = "expand"   // a panel to one of a wider type, which has GEMM kernels
+	Dot      Op = "dot"      // a row of activations times a panel of coded float weights, summed as vec_dot does
+	Tile     Op = "tile"     // rows of activations times such a panel, summed as tinyBLAS does
 	Read     Op = "read"     // stream memory and drop it: the roofline's bandwidth side
 	Peak     Op = "peak"     // repeat one arithmetic instruction: the roofline's compute side
 )
@@ -47,11 +49,11 @@ func (a Arg) C() (string, error) {
 
 // Info describes a kernel.
 type Info struct {
-	Name string // the symbol in both ABIs: zt_<op>_<type>_<rows>x<cols>_<isa>
+	Name string // the symbol in both ABIs: zt_<op>_<type>_<rows>x<cols>_<isa>, or of coded float weights zt_<op>_<domain>_<code>[_<rows>]
 	Op   Op
-	Type string // ggml's name of the weight type, empty for kernels that serve none
-	Rows int    // activation rows a call computes, GEMM only
-	Cols int    // weight rows in a panel, GEMM only
+	Type string // ggml's name of the weight type, or <domain>_<code> of coded float weights, empty for kernels that serve none
+	Rows int    // activation rows a call computes, of products only
+	Cols int    // weight rows in a panel, of products only
 	// Ahead is set if the kernel prefetches the weights that its caller is going to need, GEMM only.
 	Ahead bool
 	Args  []Arg

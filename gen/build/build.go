@@ -52,6 +52,7 @@ type header struct {
 	Target  target.Target
 	Kernels []kernel.Info
 	Types   []catalog.Type
+	Coding  []catalog.Coded
 	Version string
 	BLAS    string
 }
@@ -182,9 +183,10 @@ func (b *Build) lay(ctx context.Context, w workspace.Workspace, s *progress.Step
 		Target:  b.Target,
 		Kernels: catalog.Runtime(),
 		Types:   catalog.Types(),
+		Coding:  catalog.Coding(),
 		Version: Version,
 		BLAS:    b.BLAS.Name,
-	}, map[string][]byte{zen5Dir + "gemm.S": b.Kernels["gemm"]})
+	}, map[string][]byte{zen5Dir + "gemm.S": b.Kernels["gemm"], zen5Dir + "dot.S": b.Kernels["dot"]})
 	s.Did("queue applied, %d files laid in (%d changed)", len(laid.Written)+len(laid.Unchanged), len(laid.Written))
 	return err
 }

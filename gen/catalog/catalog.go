@@ -6,6 +6,8 @@ import (
 	"strings"
 
 	"github.com/llama-zen-turbo/llama-zen-turbo/avo/activation"
+	"github.com/llama-zen-turbo/llama-zen-turbo/avo/code"
+	dot "github.com/llama-zen-turbo/llama-zen-turbo/avo/dot/program"
 	gemm "github.com/llama-zen-turbo/llama-zen-turbo/avo/gemm/program"
 	"github.com/llama-zen-turbo/llama-zen-turbo/avo/kernel"
 	roofline "github.com/llama-zen-turbo/llama-zen-turbo/avo/roofline/program"
@@ -15,7 +17,7 @@ import (
 // All returns every kernel.
 func All() []kernel.Info {
 	var all []kernel.Info
-	for _, programs := range [][]kernel.Program{gemm.Programs(), roofline.Programs()} {
+	for _, programs := range [][]kernel.Program{gemm.Programs(), dot.Programs(), roofline.Programs()} {
 		for _, p := range programs {
 			all = append(all, p.Info)
 		}
@@ -83,6 +85,41 @@ func (t Type) Group() activation.Format {
 		return activation.Q8_K
 	}
 	return activation.Q8_1
+}
+
+// Coded is a code of float weights, and the kernels that multiply by it in a domain.
+type Coded struct {
+	Domain code.Domain
+	Code   code.Code
+	Dot    kernel.Info
+	Tiles  []kernel.Info // by activation rows: element i computes i+1
+	Expand *kernel.Info  // makes panels of the domain's plain code, nil where these are
+}
+
+// Coding returns every code of every domain, in the order of their numbers.
+func Coding() []Coded {
+	var list []Coded
+	all := All()
+	for _, d := range []code.Domain{code.BF16, code.F32} {
+		for _, c := range d.Codes() {
+			entry := Coded{Domain: d, Code: c}
+			for _, k := range all {
+				if k.Type != dot.Type(d, c) {
+					continue
+				}
+				switch k.Op {
+				case kernel.Dot:
+					entry.Dot = k
+				case kernel.Tile:
+					entry.Tiles = append(entry.Tiles, k)
+				case kernel.Expand:
+					entry.Expand = &k
+				}
+			}
+			list = append(list, entry)
+		}
+	}
+	return list
 }
 
 // Runtime returns the kernels that llama.cpp calls: all but those that only measure.

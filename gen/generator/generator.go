@@ -17,6 +17,7 @@ import (
 	"github.com/mmcloughlin/avo/printer"
 	"golang.org/x/tools/imports"
 
+	dot "github.com/llama-zen-turbo/llama-zen-turbo/avo/dot/program"
 	gemm "github.com/llama-zen-turbo/llama-zen-turbo/avo/gemm/program"
 	"github.com/llama-zen-turbo/llama-zen-turbo/avo/kernel"
 	roofline "github.com/llama-zen-turbo/llama-zen-turbo/avo/roofline/program"
@@ -40,6 +41,7 @@ type family struct {
 
 var families = []family{
 	{dir: "avo/gemm", programs: gemm.Programs, perType: true},
+	{dir: "avo/dot", programs: dot.Programs, perType: true},
 	{dir: "avo/roofline", programs: roofline.Programs},
 	{dir: "avo/sgemm", programs: sgemm.Programs, goOnly: true},
 }

@@ -7,6 +7,8 @@ list(APPEND GGML_CPU_SOURCES
     ggml-cpu/zen5/activations.h
     ggml-cpu/zen5/code.cpp
     ggml-cpu/zen5/code.h
+    ggml-cpu/zen5/dots.cpp
+    ggml-cpu/zen5/dots.h
     ggml-cpu/zen5/matmul.cpp
     ggml-cpu/zen5/matmul.h
     ggml-cpu/zen5/pack.cpp
@@ -22,6 +24,7 @@ list(APPEND GGML_CPU_SOURCES
     ggml-cpu/zen5/types.cpp
     ggml-cpu/zen5/types.h
     ggml-cpu/zen5/kernels.h
+    ggml-cpu/zen5/dot.S
     ggml-cpu/zen5/gemm.S
     ggml-cpu/zen5/guard.c)
 

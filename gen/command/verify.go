@@ -200,6 +200,20 @@ func (r Run) smallModels(ctx context.Context, stock build.Build) ([]gate.Model, 
 		return nil, err
 	}
 	models = append(models, gate.Small("tiny-q8_0", tiny))
+	for _, weights := range []string{"bf16", "f16", "f32"} { // the trained model's F16 and F32 come from BF16
+		path, err := model.Make(ctx, r.Log, r.Workspace, r.Workspace.Src(workspace.Variant{}), "tiny64", weights)
+		if err != nil {
+			return nil, err
+		}
+		models = append(models, gate.Float("tiny64-"+weights, path))
+	}
+	for _, weights := range []string{"bf16", "f16-of-bf16"} {
+		path, err := model.Make(ctx, r.Log, r.Workspace, r.Workspace.Src(workspace.Variant{}), "tiny-moe", weights)
+		if err != nil {
+			return nil, err
+		}
+		models = append(models, gate.FloatExperts("tiny-moe-"+weights, path))
+	}
 	experts, err := model.Make(ctx, r.Log, r.Workspace, r.Workspace.Src(workspace.Variant{}), "tiny-moe", "f16")
 	if err != nil {
 		return nil, err

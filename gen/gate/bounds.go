@@ -134,8 +134,8 @@ func deltaP(d Divergence) float64     { return d.DeltaP }
 
 const perplexity = "perplexity ratio" // a quantity
 
-// byType holds the criteria of every weight type that the tuned build has code of its own for. A model without any weight of
-// these types runs on stock's own code, compiled alike: sameBits.
+// byType holds the criteria of every quantized weight type that the tuned build has code of its own for. A model without any weight of
+// these types gives stock's bits: sameBits.
 var byType = map[gguf.Type][]criterion{
 	gguf.Q4_0: roundedActivations, gguf.Q4_1: roundedActivations, gguf.Q5_0: roundedActivations, gguf.Q5_1: roundedActivations,
 	gguf.Q8_0: roundedActivations, gguf.IQ4_NL: roundedActivations, gguf.MXFP4: roundedActivations, gguf.NVFP4: roundedActivations,
@@ -174,10 +174,10 @@ var roundedActivations = []criterion{
 		scaleError, absolute},
 }
 
-// sameBits is for weights that no code of ours meets.
+// sameBits is for weights that no code of ours meets, or none that rounds or adds otherwise than stock's: float weights.
 var sameBits = []criterion{
 	{Gate{"differing logits", "", report.AtMost, 0,
-		"no weight of the model is of a type that we have kernels for: both builds run the same code on it"},
+		"no weight of the model is of a quantized type that we have kernels for: both builds run the same code on it, or ours does its steps in stock's order"},
 		differing, absolute},
 }
 
@@ -187,6 +187,25 @@ var sameOrder = []criterion{
 		"stock's kernels for these weights add in the same order, and both builds share all other code"},
 		differing, absolute},
 }
+
+// floatOrder is for coded float weights, which are multiplied in the order that stock has for the type and the number of rows (avo/code).
+var floatOrder = []criterion{
+	{Gate{"differing logits", "", report.AtMost, 0,
+		"codes give back every bit of a weight, and products are added in stock's order, for one row of activations as for many"},
+		differing, absolute},
+}
+
+// Bounds on models of float weights.
+var (
+	otherSteps = Gate{"tokens made from other logits", "", report.AtMost, 0, floatOrder[0].Why}
+	uncoded    = Gate{"matrices that are not coded", "", report.AtMost, 0,
+		"one that stays on stock's path gives stock's bits, and the other gates nothing to judge"}
+	codedAnyway = Gate{"coded matrices", "", report.AtMost, 0,
+		"switched off, no tensor is coded"}
+
+	codedBits = Gate{Quantity: report.Bits}
+	codedGain = Gate{Quantity: report.Gain, Unit: "x"}
+)
 
 // order says of a type whether stock's kernels for prompts and for single tokens add in the order of ours. It names the upstream
 // functions in avo/weight.

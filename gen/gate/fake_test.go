@@ -142,6 +142,9 @@ func fake(program string, args []string) error {
 		case *cache != "f16" && fault != "cache not quantized":
 			special = "cache"
 		}
+		if fault == "ulp with 11 bits" && os.Getenv("ZT_CODE") == "11" {
+			fault = "one ulp"
+		}
 		if fault == "packs regardless" && *noRepack || fault == "cannot be disabled" && os.Getenv("ZT_DISABLE") == "1" {
 			fault = "one ulp"
 		}
@@ -155,8 +158,17 @@ func fake(program string, args []string) error {
 			if fault == "token off at 100" && i == 100 || fault == "token off at a tie" && i == 150 {
 				token++
 			}
-			fmt.Printf("{\"step\":%d,\"token\":%d,\"logit\":9,\"second\":3,\"margin\":%g}\n", i, token, margin)
+			bits := i
+			if fault == "bits off at 100" && i == 100 || fault == "bits off with 11 bits" && os.Getenv("ZT_CODE") == "11" {
+				bits++
+			}
+			text := fmt.Sprintf("%016x", bits)
+			if fault == "old probe" {
+				text = ""
+			}
+			fmt.Printf("{\"step\":%d,\"token\":%d,\"logit\":9,\"second\":3,\"margin\":%g,\"bits\":\"%s\"}\n", i, token, margin, text)
 		}
+		return fakeCoded(*model, fault)
 	case "speed":
 		fmt.Printf("{\"weight_bytes\":1000000,\"read_bytes\":2000000}\n{\"read_ns\":200000}\n")
 		for range *n {
@@ -164,6 +176,9 @@ func fake(program string, args []string) error {
 		}
 		fmt.Printf("{\"median_percent_of_read\":99}\n")
 	case "load":
+		if err := fakeCoded(*model, fault); err != nil {
+			return err
+		}
 		rss := 1000
 		if fault == "fat" && *load == "auto" {
 			rss = 1100
@@ -205,6 +220,30 @@ func fake(program string, args []string) error {
 			}
 			fmt.Printf("| 8 | 32 | %s | 80 | 1 | 1 | 1 | %.2f | 1 | 1 |\n", n, rate/slow)
 		}
+	}
+	return nil
+}
+
+// fakeCoded says what was coded, as ZT_LOG=1 has it.
+func fakeCoded(model, fault string) error {
+	code := os.Getenv("ZT_CODE")
+	if os.Getenv("ZT_LOG") != "1" || fault == "codes nothing" || code == "off" && fault != "codes though off" {
+		return nil
+	}
+	names, err := toCode(model)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintln(os.Stderr, "zen5: a line about something else")
+	for i, name := range names {
+		if i == 0 && fault == "leaves one" {
+			continue
+		}
+		bits := 12.06
+		if code == "11" {
+			bits = 11.38
+		}
+		fmt.Fprintf(os.Stderr, "zen5: %s: coded BF16 64 x 100: %.2f bits a weight (B12 20 panels, B16 5 panels), expected gain 1.33x\n", name, bits)
 	}
 	return nil
 }

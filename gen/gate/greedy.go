@@ -17,6 +17,7 @@ type Step struct {
 	Logit  float64 `json:"logit"`
 	Second int     `json:"second"` // the token with the second largest logit
 	Margin float64 `json:"margin"` // Logit less that of Second
+	Bits   string  `json:"bits"`   // a hash of all logits
 }
 
 // FirstDifference returns the first step at which two runs chose another token; -1 if there is none. After it the runs read

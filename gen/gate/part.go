@@ -10,7 +10,7 @@ import (
 	"github.com/llama-zen-turbo/llama-zen-turbo/gen/report"
 )
 
-// Part measures one part of Verify, "operators" or the first set of "identity", on one build and one model, and returns what Verify
+// Part measures one part of Verify, "operators", "floats" or the first set of "identity", on one build and one model, and returns what Verify
 // would report, of operators on weights of the named types only. bin and tests are the folders of its programs and of UpstreamTests. Its
 // own operators without the zen5 buffer type stand in for stock's.
 func Part(ctx context.Context, s *progress.Step, part, bin, tests string, m Model, types []string, threads int) ([]report.Result, error) {
@@ -25,6 +25,8 @@ func Part(ctx context.Context, s *progress.Step, part, bin, tests string, m Mode
 	switch part {
 	case "operators":
 		err = v.operators(ctx, s)
+	case report.FloatsPart:
+		err = v.floats(ctx, s, m)
 	case "identity":
 		err = v.identitySets(ctx, s, m, identities(threads)[:1])
 	default:

@@ -61,6 +61,7 @@ type Model struct {
 	Prefill   []int // accuracy: prompts of these many tokens
 	Decode    int   // accuracy: tokens fed one by one
 	Greedy    int   // tokens made greedily
+	Floats    int   // of a model of float weights: tokens made greedily with each code, which like all else must be stock's to the bit
 	Identity  bool  // bits must not depend on threads, batch size and place in the batch
 	Operators bool  // the operators of its graph are tested one by one; for models that load fast
 	Speed     bool  // unless Options.AccuracyOnly
@@ -71,9 +72,14 @@ func Small(name, path string) Model {
 	return Model{Name: name, Path: path, Prefill: []int{256, 33, 7}, Decode: 256, Greedy: 200, Identity: true, Operators: true}
 }
 
-// Float asks for accuracy: for a model of weights that both builds multiply with the same code.
+// Float asks for stock's bits: for a model of float weights.
 func Float(name, path string) Model {
-	return Model{Name: name, Path: path, Prefill: []int{256, 33}, Decode: 64}
+	return Model{Name: name, Path: path, Floats: 1000}
+}
+
+// FloatExperts is Float for a model with experts.
+func FloatExperts(name, path string) Model {
+	return Model{Name: name, Path: path, Floats: 200}
 }
 
 // Brief asks for the accuracy of a prompt and of some tokens: for one of many models.
@@ -226,6 +232,7 @@ func Verify(ctx context.Context, w workspace.Workspace, log *progress.Log, o Opt
 			{"opinions", !o.SpeedOnly && m.Text != "", v.opinions},
 			{"identity", !o.SpeedOnly && m.Identity, v.identity},
 			{"greedy", !o.SpeedOnly && m.Greedy > 0, v.greedy},
+			{report.FloatsPart, !o.SpeedOnly && m.Floats > 0, v.floats},
 			{"load", m.Speed && !o.AccuracyOnly, v.load},
 			{"throughput", m.Speed && !o.AccuracyOnly, v.speed},
 		} {

@@ -5,7 +5,7 @@
 // What the loop multiplies comes from stock alone: its quantizers round the activations, and its dequantization of a block whose scales
 // are made 1 gives the integers of the weights.
 //
-// The encoder of float weights is held to its own promises (codes.cpp).
+// The encoder of float weights is held to its own promises (codes.cpp), their products to what stock computes of them (floats.cpp).
 //
 // usage: zt-selftest [-t type]... [seed]
 //        zt-selftest [-t type]... -m rows cols [seed]
@@ -589,11 +589,11 @@ static void multiply_experts(ggml_backend_t backend, ggml_backend_buffer_type_t 
           counts, name);
 }
 
-static ggml_backend_buffer_type_t find_buffer_type(ggml_backend_dev_t dev) {
+static ggml_backend_buffer_type_t find_buffer_type(ggml_backend_dev_t dev, const char * name) {
     auto get = (ggml_backend_dev_get_extra_bufts_t) ggml_backend_reg_get_proc_address(
         ggml_backend_dev_backend_reg(dev), "ggml_backend_dev_get_extra_bufts");
     for (ggml_backend_buffer_type_t * buft = get ? get(dev) : nullptr; buft && *buft; buft++) {
-        if (strcmp(ggml_backend_buft_name(*buft), "CPU_ZEN5") == 0) {
+        if (strcmp(ggml_backend_buft_name(*buft), name) == 0) {
             return *buft;
         }
     }
@@ -671,9 +671,10 @@ int main(int argc, char ** argv) {
     }, nullptr);
 
     ggml_backend_t             backend = ggml_backend_init_by_type(GGML_BACKEND_DEVICE_TYPE_CPU, nullptr);
-    ggml_backend_buffer_type_t buft    = find_buffer_type(ggml_backend_get_device(backend));
-    if (buft == nullptr) {
-        fprintf(stderr, "zt-selftest: this program has no CPU_ZEN5 buffer type; is ZT_DISABLE set?\n");
+    ggml_backend_buffer_type_t buft    = find_buffer_type(ggml_backend_get_device(backend), "CPU_ZEN5");
+    ggml_backend_buffer_type_t coded   = find_buffer_type(ggml_backend_get_device(backend), "CPU_ZEN5_CODED");
+    if (buft == nullptr || coded == nullptr) {
+        fprintf(stderr, "zt-selftest: this program lacks the buffer type CPU_ZEN5 or CPU_ZEN5_CODED; is ZT_DISABLE set, or ZT_CODE off?\n");
         return 1;
     }
 
@@ -685,6 +686,7 @@ int main(int argc, char ** argv) {
             measure_codes(type, rows, cols, random);
         } else if (named(type)) {
             examine_codes(type, random);
+            examine_floats(backend, coded, type, random);
         }
     }
 

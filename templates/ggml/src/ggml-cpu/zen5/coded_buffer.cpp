@@ -87,8 +87,11 @@ static void * get_coded_base(ggml_backend_buffer_t buffer) {
     return ((page_block *) buffer->context)->base;
 }
 
+// Whether a coded tensor lies where t's is to be: memory that has never been written is zeros.
 static bool is_set(const ggml_tensor * t) {
-    return coded_fault(t->data, coded_bound(t->type, t->ne[1], t->ne[0], t->ne[2]), t->type, t->ne[1], t->ne[0], t->ne[2]) == nullptr;
+    const size_t size = coded_size(t->data);
+    return size <= coded_bound(t->type, t->ne[1], t->ne[0], t->ne[2]) &&
+           coded_fault(t->data, size, t->type, t->ne[1], t->ne[0], t->ne[2]) == nullptr;
 }
 
 // The whole tensor as it is in a GGUF; zeros if it has never been set.
@@ -223,7 +226,7 @@ ggml_backend_buffer_type_t ggml_backend_cpu_zen5_coded_buffer_type(void) {
         /* .context = */ new coded_buffer_type(),
     };
     static const bool enabled = [] {
-        const bool codes = get_switches().code != code_choice::off;
+        const bool codes = get_switches().code != code_policy::off;
         if (!codes) {
             note("float weights are not coded: ZT_CODE=off");
         }

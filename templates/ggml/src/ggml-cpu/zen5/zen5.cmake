@@ -7,6 +7,9 @@ list(APPEND GGML_CPU_SOURCES
     ggml-cpu/zen5/activations.h
     ggml-cpu/zen5/code.cpp
     ggml-cpu/zen5/code.h
+    ggml-cpu/zen5/coded.cpp
+    ggml-cpu/zen5/coded.h
+    ggml-cpu/zen5/coded_buffer.cpp
     ggml-cpu/zen5/dots.cpp
     ggml-cpu/zen5/dots.h
     ggml-cpu/zen5/matmul.cpp

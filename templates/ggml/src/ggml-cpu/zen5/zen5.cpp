@@ -229,7 +229,7 @@ size_t ggml_zen5_piece_size(const ggml_tensor * tensor) {
 bool ggml_zen5_swappable(ggml_backend_buffer_t buffer) {
     using namespace ggml::cpu::zen5;
 
-    const bool ours = buffer->buft == ggml_backend_cpu_zen5_buffer_type();
+    const bool ours = buffer->buft == ggml_backend_cpu_zen5_buffer_type() || buffer->buft == ggml_backend_cpu_zen5_coded_buffer_type();
     return ours && !((page_block *) buffer->context)->pool;
 }
 

@@ -11,7 +11,7 @@ package dot
 //   - head: not used
 //   - blocks: the panel's blocks, 1024 bytes each (avo/code/DESIGN.md)
 //   - n: blocks of 4 x 128, at least 1
-//   - ahead: bytes from a line of the blocks to the one that is prefetched with it
+//   - ahead: bytes from a line of the blocks to the one that is asked to come to L2 with it
 //
 //go:noescape
 func zt_dot_bf16_b16(out *float32, act *byte, head *byte, blocks *byte, n int64, ahead int64)
@@ -24,7 +24,7 @@ func zt_dot_bf16_b16(out *float32, act *byte, head *byte, blocks *byte, n int64,
 //   - head: not used
 //   - blocks: the panel's blocks, 1024 bytes each (avo/code/DESIGN.md)
 //   - n: blocks of 4 x 128, at least 1
-//   - ahead: bytes from a line of the blocks to the one that is prefetched with it
+//   - ahead: bytes from a line of the blocks to the one that is asked to come to L2 with it
 //
 //go:noescape
 func zt_tile_bf16_b16_1(out *float32, stride int64, act *byte, head *byte, blocks *byte, n int64, ahead int64)

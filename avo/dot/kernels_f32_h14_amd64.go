@@ -11,7 +11,7 @@ package dot
 //   - head: the panel's palette, flags and escapes, and 64 bytes more that may be read
 //   - blocks: the panel's blocks, 896 bytes each (avo/code/DESIGN.md)
 //   - n: blocks of 4 x 128, at least 1
-//   - ahead: bytes from a line of the blocks to the one that is prefetched with it
+//   - ahead: bytes from a line of the blocks to the one that is asked to come to L2 with it
 //
 //go:noescape
 func zt_dot_f32_h14(out *float32, act *byte, head *byte, blocks *byte, n int64, ahead int64)
@@ -24,7 +24,7 @@ func zt_dot_f32_h14(out *float32, act *byte, head *byte, blocks *byte, n int64, 
 //   - head: the panel's palette, flags and escapes, and 64 bytes more that may be read
 //   - blocks: the panel's blocks, 896 bytes each (avo/code/DESIGN.md)
 //   - n: blocks of 4 x 128, at least 1
-//   - ahead: bytes from a line of the blocks to the one that is prefetched with it
+//   - ahead: bytes from a line of the blocks to the one that is asked to come to L2 with it
 //
 //go:noescape
 func zt_tile_f32_h14_1(out *float32, stride int64, act *byte, head *byte, blocks *byte, n int64, ahead int64)
@@ -37,7 +37,7 @@ func zt_tile_f32_h14_1(out *float32, stride int64, act *byte, head *byte, blocks
 //   - head: the panel's palette, flags and escapes, and 64 bytes more that may be read
 //   - blocks: the panel's blocks, 896 bytes each (avo/code/DESIGN.md)
 //   - n: blocks of 4 x 128, at least 1
-//   - ahead: bytes from a line of the blocks to the one that is prefetched with it
+//   - ahead: bytes from a line of the blocks to the one that is asked to come to L2 with it
 //
 //go:noescape
 func zt_tile_f32_h14_2(out *float32, stride int64, act *byte, head *byte, blocks *byte, n int64, ahead int64)
@@ -50,7 +50,7 @@ func zt_tile_f32_h14_2(out *float32, stride int64, act *byte, head *byte, blocks
 //   - head: the panel's palette, flags and escapes, and 64 bytes more that may be read
 //   - blocks: the panel's blocks, 896 bytes each (avo/code/DESIGN.md)
 //   - n: blocks of 4 x 128, at least 1
-//   - ahead: bytes from a line of the blocks to the one that is prefetched with it
+//   - ahead: bytes from a line of the blocks to the one that is asked to come to L2 with it
 //
 //go:noescape
 func zt_tile_f32_h14_3(out *float32, stride int64, act *byte, head *byte, blocks *byte, n int64, ahead int64)
@@ -63,7 +63,7 @@ func zt_tile_f32_h14_3(out *float32, stride int64, act *byte, head *byte, blocks
 //   - head: the panel's palette, flags and escapes, and 64 bytes more that may be read
 //   - blocks: the panel's blocks, 896 bytes each (avo/code/DESIGN.md)
 //   - n: blocks of 4 x 128, at least 1
-//   - ahead: bytes from a line of the blocks to the one that is prefetched with it
+//   - ahead: bytes from a line of the blocks to the one that is asked to come to L2 with it
 //
 //go:noescape
 func zt_tile_f32_h14_4(out *float32, stride int64, act *byte, head *byte, blocks *byte, n int64, ahead int64)
@@ -76,7 +76,7 @@ func zt_tile_f32_h14_4(out *float32, stride int64, act *byte, head *byte, blocks
 //   - head: the panel's palette, flags and escapes, and 64 bytes more that may be read
 //   - blocks: the panel's blocks, 896 bytes each (avo/code/DESIGN.md)
 //   - n: blocks of 4 x 128, at least 1
-//   - ahead: bytes from a line of the blocks to the one that is prefetched with it
+//   - ahead: bytes from a line of the blocks to the one that is asked to come to L2 with it
 //
 //go:noescape
 func zt_tile_f32_h14_5(out *float32, stride int64, act *byte, head *byte, blocks *byte, n int64, ahead int64)
@@ -89,7 +89,7 @@ func zt_tile_f32_h14_5(out *float32, stride int64, act *byte, head *byte, blocks
 //   - head: the panel's palette, flags and escapes, and 64 bytes more that may be read
 //   - blocks: the panel's blocks, 896 bytes each (avo/code/DESIGN.md)
 //   - n: blocks of 4 x 128, at least 1
-//   - ahead: bytes from a line of the blocks to the one that is prefetched with it
+//   - ahead: bytes from a line of the blocks to the one that is asked to come to L2 with it
 //
 //go:noescape
 func zt_tile_f32_h14_6(out *float32, stride int64, act *byte, head *byte, blocks *byte, n int64, ahead int64)

@@ -19,7 +19,10 @@ import (
 // Rows is how many rows of activations the tallest kernel multiplies: 24 sums leave registers enough to decode.
 const Rows = 6
 
-const line = code.Line
+const (
+	line      = code.Line
+	nearBytes = 1 << 10 // how far before their use kernels ask for weights to come from L2 to L1
+)
 
 // Programs returns all kernels, domain by domain and code by code.
 func Programs() []kernel.Program { return programs(asFlagged) }
@@ -117,7 +120,7 @@ func (s shape) program() kernel.Program {
 	}
 	blocks := kernel.Arg{Name: "blocks", Go: "*byte", Doc: fmt.Sprintf("the panel's blocks, %d bytes each (avo/code/DESIGN.md)", s.code.BlockBytes())}
 	n := kernel.Arg{Name: "n", Go: "int64", Doc: "blocks of 4 x 128, at least 1"}
-	ahead := kernel.Arg{Name: "ahead", Go: "int64", Doc: "bytes from a line of the blocks to the one that is prefetched with it"}
+	ahead := kernel.Arg{Name: "ahead", Go: "int64", Doc: "bytes from a line of the blocks to the one that is asked to come to L2 with it"}
 	if !s.prefetches() {
 		ahead.Doc = "not used"
 	}
@@ -203,7 +206,6 @@ func (e *emitter) every(b byte) Mem { return e.constant([]byte{b, b, b, b}) }
 func (e *emitter) emit() {
 	e.start()
 	e.Label("block")
-	e.prefetch()
 	if e.code.Plain() {
 		e.plain()
 	} else {
@@ -285,10 +287,14 @@ func (e *emitter) start() {
 	e.LEAQ(Mem{Base: e.flags, Index: e.n, Scale: 1}, e.escapes)
 }
 
-// prefetch asks for the lines of a later block.
-func (e *emitter) prefetch() {
-	for at := 0; e.prefetches() && at < e.code.BlockBytes(); at += line {
-		e.PREFETCHT0(Mem{Base: e.ahead, Disp: at})
+// prefetch asks for the lines of later blocks that lie where those of a step lie in this one: step by step, since a burst of requests
+// would fill the buffers of what is on its way. L1 has fewer of these than L2, so from memory lines come to L2, and to L1 shortly
+// before their use.
+func (e *emitter) prefetch(step int) {
+	lines := e.code.BlockBytes() / line
+	for at := lines * step / code.Steps; e.prefetches() && at < lines*(step+1)/code.Steps; at++ {
+		e.PREFETCHT1(Mem{Base: e.ahead, Disp: at * line})
+		e.PREFETCHT0(Mem{Base: e.w, Disp: at*line + nearBytes})
 	}
 }
 
@@ -311,6 +317,9 @@ func (e *emitter) plain() {
 	for h := range code.Cols / code.Step {
 		for v := range e.vectors() {
 			for r := range code.Rows {
+				if v == 0 {
+					e.prefetch(code.Rows*h + r)
+				}
 				at := Mem{Base: e.w, Disp: (code.Rows*h+r)*e.code.StepBytes() + v*e.code.StepBytes()/e.vectors()}
 				if e.op == kernel.Expand {
 					e.load(at, e.v[r])
@@ -355,6 +364,7 @@ func (e *emitter) coded(escapes bool) {
 		}
 		for r := range code.Rows {
 			s := code.Rows*h + r
+			e.prefetch(s)
 			e.decode(s, escapes)
 			e.widen(func(v int, weights reg.VecVirtual) {
 				if e.op == kernel.Expand {

@@ -234,18 +234,26 @@ using dwords = rows_of<uint32_t>;
 
 using histogram = uint32_t[256];  // of high bytes
 
-static void count(const words & w, histogram & counts) {
+// Counts, and meanwhile fetches the `width` bytes for each of these weights that start at `ahead`: hardware prefetches no further than a page,
+// and a row is hardly longer.
+static void count(const words & w, histogram & counts, const uint8_t * ahead, int64_t width) {
     // Weights have few high bytes, and a counter that was just stored is late to load: each word of a vector has its own.
     alignas(64) uint32_t each[8][256] = {};
     for (const uint16_t * row : w.row) {
-        for (int64_t k = 0; row != nullptr && k < w.cols; k += 8) {
-            uint64_t x[2];
-            memcpy(x, row + k, sizeof(x));
-            for (int i = 0; i < 2; i++) {
-                each[4 * i + 0][x[i] >> 8 & 0xff]++;
-                each[4 * i + 1][x[i] >> 24 & 0xff]++;
-                each[4 * i + 2][x[i] >> 40 & 0xff]++;
-                each[4 * i + 3][x[i] >> 56]++;
+        for (int64_t k = 0; row != nullptr && k < w.cols; k += step_cols) {
+            for (int64_t i = 0; i < step_cols * width; i += line) {
+                _mm_prefetch(ahead + i, _MM_HINT_T1);
+            }
+            ahead += step_cols * width;
+            for (int j = 0; j < step_cols; j += 8) {
+                uint64_t x[2];
+                memcpy(x, row + k + j, sizeof(x));
+                for (int i = 0; i < 2; i++) {
+                    each[4 * i + 0][x[i] >> 8 & 0xff]++;
+                    each[4 * i + 1][x[i] >> 24 & 0xff]++;
+                    each[4 * i + 2][x[i] >> 40 & 0xff]++;
+                    each[4 * i + 3][x[i] >> 56]++;
+                }
             }
         }
     }
@@ -451,14 +459,20 @@ class panel_encoder {
         x(x),
         b11(policy == code_policy::b11 || (policy == code_policy::automatic && automatic_b11)),
         bf16(type == GGML_TYPE_BF16 ? 0 : code_rows * x.cols),
-        f16(type == GGML_TYPE_F32 ? code_rows * x.cols : 0) {}
+        f16(type == GGML_TYPE_F32 ? code_rows * x.cols : 0) {
+        for (attempt * a : { &best, &next }) {
+            a->memory.resize(whole_lines(sizeof(palette::entry) + x.blocks * (1 + code_rows * code_cols)) + line);
+            a->blocks.resize(x.blocks * block_bytes(plain_code(type)));
+        }
+    }
 
     // Codes the n rows at `from`, with the code that needs the fewest bytes. Returns the panel's entry in the directory, with an offset
     // of 0, and writes its size.
     uint64_t encode(const uint8_t * from, int n, uint8_t * to, int64_t & bytes) {
         best.c     = plain_code(type);
         best.bytes = x.blocks * block_bytes(best.c);
-        best.head.clear();
+        best.head  = 0;
+        ahead      = from + n * x.cols * ggml_type_size(type);
 
         const void * as_bf16 = type == GGML_TYPE_BF16 ? from : (const void *) bf16.data();
         const void * as_f16  = type == GGML_TYPE_F16 ? from : (const void *) f16.data();
@@ -475,23 +489,25 @@ class panel_encoder {
             case code::H16: write_plain(words(as_f16, n, x.cols), x.blocks, to); break;
             case code::S32: write_plain(dwords(from, n, x.cols), x.blocks, to); break;
             default:
-                memcpy(to, best.head.data(), best.head.size());
-                memcpy(to + best.head.size(), best.blocks.data(), x.blocks * block_bytes(best.c));
+                memcpy(to, best.memory.data(), best.head);
+                memcpy(to + best.head, best.blocks.data(), best.bytes - best.head);
         }
-        return make_entry(best.c, 0, best.head.size());
+        return make_entry(best.c, 0, best.head);
     }
 
   private:
     struct attempt {
         code                 c;
         int64_t              bytes;
-        std::vector<uint8_t> head, blocks;
+        int64_t              head;            // bytes of it
+        std::vector<uint8_t> memory, blocks;  // of the head, for any number of escapes, and of the blocks
     };
 
     ggml_type             type;
     extent                x;
     bool                  b11;
     std::vector<uint16_t> bf16, f16;  // the panel in another type
+    const uint8_t *       ahead = nullptr;  // the next panel's weights
     attempt               best, next;
 
     bool is_bf16_exactly(const uint8_t * from, int n) {
@@ -513,7 +529,7 @@ class panel_encoder {
     void consider_bf16(const words & w) {
         consider_plain(code::B16);
         histogram counts;
-        count(w, counts);
+        count(w, counts, ahead, ggml_type_size(type));
         const palette p12(counts, code::B12);
         if (!b11) {
             consider<code::B12>(w, p12);
@@ -532,7 +548,7 @@ class panel_encoder {
     void consider_f16(const words & w) {
         consider_plain(code::H16);
         histogram counts;
-        count(w, counts);
+        count(w, counts, ahead, ggml_type_size(type));
         consider<code::H14>(w, palette(counts, code::H14));
     }
 
@@ -541,7 +557,7 @@ class panel_encoder {
         if (bytes < best.bytes) {
             best.c     = c;
             best.bytes = bytes;
-            best.head.clear();
+            best.head  = 0;
         }
     }
 
@@ -554,23 +570,21 @@ class panel_encoder {
         if (least<c>(p) >= best.bytes) {
             return;
         }
-        const int64_t flags = form_of(c).palette;
-        const int64_t front = flags + x.blocks;
-        next.head.resize(front + code_rows * code_cols * x.blocks + line);
-        next.blocks.resize(x.blocks * block_bytes(c));
-        const int64_t escapes = encode_blocks<c>(w, p, order_of(c, type), x.blocks, &next.head[flags], &next.head[front], next.blocks.data());
+        uint8_t * const head    = next.memory.data();
+        uint8_t * const flags   = head + form_of(c).palette;
+        uint8_t * const escapes = flags + x.blocks;
+        const int64_t   n       = encode_blocks<c>(w, p, order_of(c, type), x.blocks, flags, escapes, next.blocks.data());
 
-        const int64_t head = head_bytes(c, x.blocks, escapes);
         next.c     = c;
-        next.bytes = head + x.blocks * block_bytes(c);
-        if (next.bytes >= best.bytes || head / line >= 1 << (64 - offset_bits)) {
+        next.head  = head_bytes(c, x.blocks, n);
+        next.bytes = next.head + x.blocks * block_bytes(c);
+        if (next.bytes >= best.bytes || next.head / line >= 1 << (64 - offset_bits)) {
             return;
         }
-        for (int i = 0; i < flags; i++) {
-            next.head[i] = p.entry[i % p.entries];
+        for (int i = 0; i < form_of(c).palette; i++) {
+            head[i] = p.entry[i % p.entries];
         }
-        next.head.resize(head);
-        memset(&next.head[front + escapes], 0, head - front - escapes);
+        memset(escapes + n, 0, head + next.head - (escapes + n));
         std::swap(best, next);
     }
 };

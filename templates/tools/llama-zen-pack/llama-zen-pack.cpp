@@ -66,7 +66,7 @@ static const char * const usage =
     "  --version        what build this is\n"
     "\n"
     "environment\n"
-    "  ZT_CODE=LIST     codes to use, by name (B11,B12,B16,H14,H16,S32); without it each panel gets the one that serves it best\n"
+    "  ZT_CODE=CODE     code of BF16 weights and of others that are exactly BF16: 11, 12, or auto, the better one for each panel (default)\n"
     "\n"
     "exit status: 0, or 1 after one line on stderr that says what is wrong\n"
     "\n"

@@ -28,6 +28,14 @@ if (EXISTS "${CMAKE_SOURCE_DIR}/ggml/src/ggml-cpu/zen5")
     target_compile_features(zt-selftest PRIVATE cxx_std_17)
     target_compile_options(zt-selftest PRIVATE -Wall -Wextra -Wpedantic -Wshadow)
     set_target_properties(zt-selftest PROPERTIES RUNTIME_OUTPUT_DIRECTORY "${CMAKE_BINARY_DIR}/bin")
+
+    # Neither has it coded weights, of which stored models are.
+    add_executable(llama-zen-pack "${CMAKE_CURRENT_LIST_DIR}/../llama-zen-pack/llama-zen-pack.cpp")
+    target_include_directories(llama-zen-pack PRIVATE "${CMAKE_SOURCE_DIR}/ggml/src/ggml-cpu/zen5")
+    target_link_libraries(llama-zen-pack PRIVATE ggml ggml-cpu)
+    target_compile_features(llama-zen-pack PRIVATE cxx_std_17)
+    target_compile_options(llama-zen-pack PRIVATE -Wall -Wextra -Wpedantic -Wshadow)
+    set_target_properties(llama-zen-pack PROPERTIES RUNTIME_OUTPUT_DIRECTORY "${CMAKE_BINARY_DIR}/bin")
 endif()
 
 # Upstream's own tests, of which gates run some. They are built when asked for by name, and away from the programs: what is in bin/ is

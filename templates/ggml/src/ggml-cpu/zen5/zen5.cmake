@@ -10,6 +10,8 @@ list(APPEND GGML_CPU_SOURCES
     ggml-cpu/zen5/coded.cpp
     ggml-cpu/zen5/coded.h
     ggml-cpu/zen5/coded_buffer.cpp
+    ggml-cpu/zen5/crc32c.cpp
+    ggml-cpu/zen5/crc32c.h
     ggml-cpu/zen5/dots.cpp
     ggml-cpu/zen5/dots.h
     ggml-cpu/zen5/matmul.cpp
@@ -22,6 +24,8 @@ list(APPEND GGML_CPU_SOURCES
     ggml-cpu/zen5/pages.h
     ggml-cpu/zen5/shared.cpp
     ggml-cpu/zen5/shared.h
+    ggml-cpu/zen5/stored.cpp
+    ggml-cpu/zen5/stored.h
     ggml-cpu/zen5/switches.cpp
     ggml-cpu/zen5/switches.h
     ggml-cpu/zen5/types.cpp

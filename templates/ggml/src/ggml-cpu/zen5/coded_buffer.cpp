@@ -64,8 +64,8 @@ class coded_buffer_type : public ggml::cpu::extra_buffer_type {
         if (!in_coded_buffer(op->src[0])) {
             return false;
         }
-        const char * reason = takes(op->src[0]) ? refusal(op) : "no code for the type or shape";
-        if (reason != nullptr && multiplies_or_reads(op)) {
+        const char * reason = takes(op->src[0]) ? refusal(op) : "k is no multiple of 64, or fewer than 16 rows";
+        if (reason != nullptr && multiplies_or_reads(op) && !ggml_is_quantized(op->src[0]->type)) {
             note("%s: %s of %s stays on stock's path: %s", op->src[0]->name, ggml_op_name(op->op), ggml_type_name(op->src[0]->type), reason);
         }
         return reason == nullptr;
@@ -115,6 +115,7 @@ static void describe(const ggml_tensor * t) {
     }
     const double plain = 8.0 * ggml_type_size(t->type);
     const double bits  = 8.0 * coded_size(t->data) / ggml_nelements(t);
+    // the line that gen/gate reads
     note("%s: coded %s %" PRId64 " x %" PRId64 " x %" PRId64 ": %.2f bits a weight (%s), expected gain %.2fx", t->name, ggml_type_name(t->type),
          t->ne[2], t->ne[1], t->ne[0], bits, panels.c_str(), plain / bits);
 }

@@ -76,7 +76,7 @@ class buffer_type : public ggml::cpu::extra_buffer_type {
         const char * reason = find_type(op->src[0]->type) == nullptr ? "no kernel for the type" :
                               packable(op->src[0]) == nullptr        ? "no kernel for the shape" :
                                                                        refusal(op);
-        if (reason != nullptr && multiplies_or_reads(op)) {
+        if (reason != nullptr && multiplies_or_reads(op) && ggml_is_quantized(op->src[0]->type)) {
             note("%s: %s of %s stays on stock's path: %s", op->src[0]->name, ggml_op_name(op->op), ggml_type_name(op->src[0]->type), reason);
         }
         return reason == nullptr;

@@ -44,8 +44,9 @@ func (p Panel) Len() int { return len(p.Blocks) / p.Code.BlockBytes() }
 // Bits returns the size of the panel.
 func (p Panel) Bits() int { return 8 * (len(p.Head) + len(p.Blocks)) }
 
-// Palette returns the high bytes that indices of a code stand for, the last being the mark, and how many of the words are escapes. They are
-// the most frequent ones, of equals the smaller. So the mark, which no other entry is, is the most frequent that needs an escape.
+// Palette returns the high bytes that indices of a code stand for, the last being the mark, and how many of the words are escapes at most:
+// all that have the mark's byte are none if no block has one of theirs and one that the palette lacks. Entries are the most frequent bytes,
+// of equals the smaller.
 func (c Code) Palette(w Words) (palette []byte, escapes int) {
 	var count [256]int
 	n := w.blocks() * Cols
@@ -98,6 +99,7 @@ func Encode(c Code, d Domain, w Words) Panel {
 	var escapes []byte
 	for b := range flags {
 		block := p.Blocks[b*c.BlockBytes():][:c.BlockBytes()]
+		var marked []byte
 		for s := range Steps {
 			low := block[c.Vectors()*Line+s*Step:][:Step]
 			for at := range low {
@@ -106,13 +108,16 @@ func Encode(c Code, d Domain, w Words) Panel {
 				index := bytes.IndexByte(palette[:mark], byte(word>>8))
 				if index < 0 {
 					index = mark
-					flags[b] = 1
-					escapes = append(escapes, byte(word>>8))
+					marked = append(marked, byte(word>>8))
 				}
 				for _, i := range c.pieces(s) {
 					block[i.vector*Line+at] |= byte(index>>i.at&(1<<i.bits-1)) << i.shift
 				}
 			}
+		}
+		if slices.ContainsFunc(marked, func(high byte) bool { return high != palette[mark] }) {
+			flags[b] = 1
+			escapes = append(escapes, marked...)
 		}
 	}
 	p.Head = append(append(p.Head, flags...), escapes...)
@@ -170,11 +175,8 @@ func (p Panel) Decode() (Words, error) {
 					index |= int(block[i.vector*Line+at]) >> i.shift & (1<<i.bits - 1) << i.at
 				}
 				high := palette[index]
-				if index == mark {
-					switch {
-					case flag == 0:
-						return w, fmt.Errorf("block %d has an escape, and its flag says none", b)
-					case len(escapes) == 0:
+				if index == mark && flag != 0 {
+					if len(escapes) == 0 {
 						return w, errors.New("there are more escapes than the head holds")
 					}
 					high, escapes = escapes[0], escapes[1:]

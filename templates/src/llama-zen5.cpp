@@ -94,14 +94,15 @@ void llama_model_loader::load_coded(const llama_tensor_weight & w, ggml_tensor *
     if (check_tensors) {
         stored.at(w.idx)->validate(*w.coded);
     }
-    if (!use_mmap || cur->data != (uint8_t *) mappings.at(w.idx)->addr() + w.offs) {
+    if (use_mmap && cur->data == (uint8_t *) mappings.at(w.idx)->addr() + w.offs) {
+        auto & used = mmaps_used.at(w.idx);
+        used.first  = std::min(used.first, w.offs);
+        used.second = std::max(used.second, w.offs + w.coded->size);
+        if (lmlocks != nullptr) {
+            lmlocks->at(w.idx)->grow_to(w.offs + w.coded->size);
+        }
+    } else {
         stored.at(w.idx)->load(*w.coded, cur);
-        return;
     }
-    auto & used = mmaps_used.at(w.idx);
-    used.first  = std::min(used.first, w.offs);
-    used.second = std::max(used.second, w.offs + w.coded->size);
-    if (lmlocks != nullptr) {
-        lmlocks->at(w.idx)->grow_to(w.offs + w.coded->size);
-    }
+    ggml_zen5_stored::note(cur);
 }

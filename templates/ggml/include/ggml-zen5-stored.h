@@ -59,6 +59,9 @@ class ggml_zen5_stored {
     // Gives a tensor of this name and size, which has memory in whatever buffer, its data: coded where its buffer is for that.
     void load(const tensor & from, ggml_tensor * to) const;
 
+    // Says in the log how a tensor that has its data is coded, if it is.
+    static void note(const ggml_tensor * t);
+
     // Throws if t holds numbers that no weight may be.
     void validate(const tensor & t) const;
 

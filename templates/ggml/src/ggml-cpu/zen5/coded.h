@@ -28,6 +28,9 @@ class coded_multiplier : public multiplier {
     coded_panel     panel_at(const product & p, int64_t panel) const;
 };
 
+// Says in the log how a tensor in a buffer of coded weights is coded.
+void describe(const ggml_tensor * t);
+
 // Bytes of scratch memory that read_row needs.
 size_t row_scratch_size(const ggml_tensor * weights);
 

@@ -103,7 +103,7 @@ static std::vector<uint8_t> decoded(const ggml_tensor * t) {
     return plain;
 }
 
-static void describe(const ggml_tensor * t) {
+void describe(const ggml_tensor * t) {
     static const char * const names[codes] = { "B11", "B12", "B16", "H14", "H16", "S32" };
 
     const code_use use = coded_use(t->data);

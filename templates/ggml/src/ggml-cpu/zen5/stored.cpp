@@ -1,6 +1,7 @@
 #include "stored.h"
 
 #include "code.h"
+#include "coded.h"
 #include "crc32c.h"
 #include "pack.h"
 #include "zen5.h"
@@ -270,6 +271,12 @@ void ggml_zen5_stored::load(const tensor & from, ggml_tensor * to) const {
         ggml_backend_tensor_set(to, plain.get(), 0, from.bytes);
     }
     ggml_zen5_drop_mapped(data(from), from.size);
+}
+
+void ggml_zen5_stored::note(const ggml_tensor * t) {
+    if (ggml_zen5_is_coded(t)) {
+        describe(t);
+    }
 }
 
 gguf_context * ggml_zen5_stored::metadata(gguf_init_params params) const {

@@ -15,7 +15,7 @@ type Class int
 const (
 	None            Class = iota // done by renaming registers, or by load and store ports alone
 	VNNI                         // products of bytes, summed
-	Multiply                     // of floats, and fused with an addition
+	Multiply                     // of floats, and fused with an addition, or with two of BF16
 	IntegerMultiply              // of words and dwords
 	Convert                      // between integers and floats
 	Add                          // floats

@@ -214,10 +214,23 @@ func (c CPU) passes(f form, o operations) int {
 
 // Peak returns how many 512-bit VPDPBUSD c does a cycle.
 func (c CPU) Peak() float64 {
-	vnni := form{opcode: "VPDPBUSD", class: VNNI, width: 512}
-	list, err := c.operations(vnni)
-	if err != nil || len(list) != 1 {
+	rate, err := c.rate(form{opcode: "VPDPBUSD", class: VNNI, width: 512})
+	if err != nil {
 		panic("ports: VPDPBUSD of " + c.Name)
 	}
-	return float64(len(list[0].ports)) / float64(list[0].n*c.passes(vnni, list[0]))
+	return rate
+}
+
+// rate returns how many of an instruction c does a cycle if it does nothing else.
+func (c CPU) rate(f form) (float64, error) {
+	list, err := c.operations(f)
+	if err != nil {
+		return 0, err
+	}
+	demands := map[set]int{}
+	for _, o := range list {
+		demands[setOf(o.ports)] += o.n * c.passes(f, o)
+	}
+	cycles, _ := least(demands)
+	return 1 / cycles, nil
 }

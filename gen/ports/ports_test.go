@@ -17,6 +17,7 @@ import (
 	"github.com/mmcloughlin/avo/operand"
 	"github.com/mmcloughlin/avo/reg"
 
+	"github.com/llama-zen-turbo/llama-zen-turbo/avo/code"
 	gemm "github.com/llama-zen-turbo/llama-zen-turbo/avo/gemm/program"
 	"github.com/llama-zen-turbo/llama-zen-turbo/avo/kernel"
 	roofline "github.com/llama-zen-turbo/llama-zen-turbo/avo/roofline/program"
@@ -54,7 +55,11 @@ func rowsOf(t *testing.T) []Row {
 
 // TestBounds fails when a kernel's loop is not what the page says.
 func TestBounds(t *testing.T) {
-	rows := rowsOf(t)
+	coded, err := CodedRows()
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows := append(slices.Clone(rowsOf(t)), coded...)
 	var want bytes.Buffer
 	if err := Write(&want, rows); err != nil {
 		t.Fatal(err)
@@ -78,6 +83,37 @@ func TestBounds(t *testing.T) {
 	}
 	if !bytes.Equal(have, want.Bytes()) {
 		t.Errorf("%s is stale: where nothing got worse, or it had to, run go test ./gen/ports -update and commit it", page)
+	}
+}
+
+// TestCoded wants kernels of coded weights to multiply no more than they have to, and to be listed both ways.
+func TestCoded(t *testing.T) {
+	rows, err := CodedRows()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ways := map[string]int{}
+	for _, r := range rows {
+		c, ok := r.Coded()
+		if !ok {
+			t.Fatalf("%s has no code", r.Name)
+		}
+		lanes := 16 // products of an instruction
+		if r.products().opcode == "VDPBF16PS" {
+			lanes = 32
+		}
+		want := r.Rows * code.Rows * code.Cols / lanes
+		if n := r.Count(Multiply); n != want {
+			t.Errorf("%s multiplies %d times, want %d", r.Name, n, want)
+		}
+		name, with := strings.CutSuffix(r.Name, escaped)
+		if n := r.Count(Compare); with != (n == code.Steps) || !with && n != 0 {
+			t.Errorf("%s compares %d vectors with its mark", r.Name, n)
+		}
+		ways[name]++
+		if want := 2; with && c.Plain() || with && ways[name] != want {
+			t.Errorf("%s is row %d of %v", r.Name, ways[name], c)
+		}
 	}
 }
 

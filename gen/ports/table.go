@@ -117,7 +117,7 @@ const countText = "\nInstructions for 256 weights of each of 32 rows, in the ker
 	"instructions that they are part of.\n"
 
 const kernelText = "\nA round of a kernel's loop takes one block of a panel: its instructions, the least cycles for it, the share of the peak, and what is\n" +
-	"busy all the time.\n"
+	"busy all the time. The peak is that of VPDPBUSD, or of coded weights that of VDPBF16PS or FMA.\n"
 
 // Write writes rows as a page of tables.
 func Write(w io.Writer, rows []Row) error {
@@ -216,6 +216,10 @@ func Write(w io.Writer, rows []Row) error {
 		line(&b, cells...)
 	}
 
+	if err := writeCodes(&b, rows); err != nil {
+		return err
+	}
+
 	b.WriteString(kernels + kernelText + "\n")
 	titles = []string{"kernel", "instructions"}
 	for _, c := range CPUs {
@@ -229,6 +233,12 @@ func Write(w io.Writer, rows []Row) error {
 			share := ""
 			if r.Needed() > 0 {
 				share = percent(r.Share(i))
+			} else if _, ok := r.Coded(); ok && r.Op != kernel.Expand {
+				s, err := r.CodedShare(i)
+				if err != nil {
+					return err
+				}
+				share = percent(s)
 			}
 			cells = append(cells, cycles(bound), share, bound.Limit)
 		}

@@ -25,9 +25,13 @@ func (v *verifier) logits(ctx context.Context, b program.Build, m Model, file st
 
 func (v *verifier) logitsFile(ctx context.Context, b program.Build, m Model, file string, args ...string) (string, error) {
 	path := filepath.Join(v.scratch, b.Name+"-"+file)
-	args = append([]string{"logits", "-m", m.Path, "-t", strconv.Itoa(v.Threads), "-o", path}, args...)
-	_, err := program.Run[struct{}](ctx, b, "zt-probe", args...)
+	_, err := program.Run[struct{}](ctx, b, "zt-probe", v.logitsArgs(m, path, args)...)
 	return path, err
+}
+
+// logitsArgs are the arguments of zt-probe for logits to be written to path.
+func (v *verifier) logitsArgs(m Model, path string, args []string) []string {
+	return append([]string{"logits", "-m", m.Path, "-t", strconv.Itoa(v.Threads), "-o", path}, args...)
 }
 
 // compare runs a and b with their own arguments and compares the logits.

@@ -3,6 +3,7 @@ package gate
 import (
 	"context"
 	"fmt"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -11,12 +12,13 @@ import (
 	"github.com/llama-zen-turbo/llama-zen-turbo/gen/progress"
 )
 
-// floatCodes are the values of ZT_CODE that float weights are held to stock with, and floatDefault what holds where it is unset.
-var floatCodes = []string{"12", "11", floatsOff}
+// floatCodes are the values of ZT_CODE with which float weights are coded, floatDefault what holds where it is unset, and with floatsOff
+// they stay on stock's path.
+var floatCodes = []string{"12", "11"}
 
 const (
 	floatDefault = "auto"
-	floatsOff    = "off" // float weights stay on stock's path
+	floatsOff    = "off"
 )
 
 // floatFeeds are the arguments of zt-probe logits: prompts of one token, of fewer and of more than one tile of rows, of more than a group of
@@ -40,7 +42,7 @@ type floatFeed struct {
 // prove nothing.
 func (v *verifier) floats(ctx context.Context, s *progress.Step, m Model) error {
 	feeds := floatFeeds(m)
-	done, total := 0, 2+len(feeds)*len(floatCodes)+len(floatCodes)
+	done, total := 0, 3+(1+len(feeds))*len(floatCodes)
 	count := func(what string) {
 		s.Count(done, total, m.Name+" "+what)
 		done++
@@ -87,11 +89,7 @@ func (v *verifier) floats(ctx context.Context, s *progress.Step, m Model) error 
 		if err != nil {
 			return err
 		}
-		if code == floatsOff {
-			v.judge(codedAnyway, m.Name, "ZT_CODE="+code, Measurement{Value: float64(len(coded))})
-		} else {
-			v.judge(uncoded, m.Name, "ZT_CODE="+code, missing(want, coded))
-		}
+		v.judge(uncoded, m.Name, "ZT_CODE="+code, missing(want, coded))
 		same, err := sameSteps(stock, tuned)
 		if err != nil {
 			return err
@@ -99,16 +97,12 @@ func (v *verifier) floats(ctx context.Context, s *progress.Step, m Model) error 
 		v.judge(otherSteps, m.Name, what, same)
 	}
 
-	for i, feed := range feeds {
-		ref, err := v.logitsFile(ctx, v.stock, m, fmt.Sprintf("feed%d", i), feed.args...)
+	for _, feed := range feeds {
+		ref, err := v.logitsFile(ctx, v.stock, m, "ref", feed.args...)
 		if err != nil {
 			return err
 		}
 		for _, code := range floatCodes {
-			if code == floatsOff && i > 0 {
-				done++ // stock's own code, of which one prompt is enough
-				continue
-			}
 			what := fmt.Sprintf("%s, ZT_CODE=%s", feed.name, code)
 			count(what)
 			got, err := v.logitsFile(ctx, v.with(code), m, "got", feed.args...)
@@ -122,6 +116,29 @@ func (v *verifier) floats(ctx context.Context, s *progress.Step, m Model) error 
 			v.divergence(m.Name, what, d, floatOrder, &Divergence{})
 		}
 	}
+
+	// Without codes it is stock's own code, of which any prompt is enough.
+	off := fmt.Sprintf("%s, ZT_CODE=%s", feeds[0].name, floatsOff)
+	count(off)
+	ref, err := v.logitsFile(ctx, v.stock, m, "ref", feeds[0].args...)
+	if err != nil {
+		return err
+	}
+	got := filepath.Join(v.scratch, "off")
+	_, said, err = v.with(floatsOff).Output(ctx, "zt-probe", v.logitsArgs(m, got, feeds[0].args)...)
+	if err != nil {
+		return err
+	}
+	anyway, err := readCoded(said)
+	if err != nil {
+		return err
+	}
+	v.judge(codedAnyway, m.Name, "ZT_CODE="+floatsOff, Measurement{Value: float64(len(anyway))})
+	d, err := compareFiles(ref, got)
+	if err != nil {
+		return err
+	}
+	v.divergence(m.Name, off, d, floatOrder, &Divergence{})
 	s.Did("%s: %d of %d matrices coded, in %.2f bits a weight; %d tokens and %d other runs with each code", m.Name, len(coded), len(want),
 		meanBits(coded), m.Floats, len(feeds))
 	return nil

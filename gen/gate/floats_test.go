@@ -32,7 +32,7 @@ func TestFloatGates(t *testing.T) {
 		{"codes nothing", "model ZT_CODE=auto matrices that are not coded is 4"},
 		{"leaves one", "model ZT_CODE=11 matrices that are not coded is 1"},
 		{"codes though off", "model ZT_CODE=off coded matrices is 4"},
-		{"bits off at 100", "model greedy 200, ZT_CODE=off tokens made from other logits is 1,"},
+		{"bits off at 100", "model greedy 200, ZT_CODE=11 tokens made from other logits is 1,"},
 		{"token off at 100", "model greedy 200, ZT_CODE=12 tokens made from other logits is 100,"},
 		{"bits off with 11 bits", "1 gates fail: model greedy 200, ZT_CODE=11 tokens made from other logits is 200,"},
 		{"one ulp", "model prefill 1, ZT_CODE=off differing logits is 1,"},

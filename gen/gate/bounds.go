@@ -207,6 +207,23 @@ var (
 	codedGain = Gate{Quantity: report.Gain, Unit: "x"}
 )
 
+// Bounds on models that llama-zen-pack has stored.
+var (
+	storedSize = Gate{Quantity: "size over the GGUF's"}
+	roundTrip  = Gate{"GGUFs that come back otherwise", "", report.AtMost, 0,
+		"every byte of the GGUF is kept: metadata, paddings and what follows the last tensor as they are, weights without loss"}
+	unnoticedFlips = Gate{"changes of a byte that go unnoticed", "", report.AtMost, 0,
+		"a CRC finds every single changed byte, padding must be zero, and every byte is under one of the two"}
+	flipsMade = Gate{"changes of a byte", "", report.AtLeast, 256 + randomFlips,
+		"all of the preface and the random ones at the least; a check that tries none proves nothing"}
+	acceptedFiles = Gate{"files accepted that must be refused", "", report.AtMost, 0,
+		"checksums are verified before anything is used, and who does not know the form sees no GGUF"}
+	unclearRefusals = Gate{"refusals that do not say why", "", report.AtMost, 0,
+		"a user must learn from the message what the file is and how to go on"}
+	leftFiles = Gate{"files left by what was refused", "", report.AtMost, 0,
+		"results are renamed when they are whole, and removed when they are not"}
+)
+
 // order says of a type whether stock's kernels for prompts and for single tokens add in the order of ours. It names the upstream
 // functions in avo/weight.
 type order struct{ prompt, token bool }

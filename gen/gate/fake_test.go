@@ -25,7 +25,7 @@ const (
 	fakeLog     = "FAKE_LOG" // file that gets a line for each call
 )
 
-var fakes = slices.Concat(programs, []string{"zt-selftest", ArchsProgram, "llama-quantize", "llama-server"}, OpinionPrograms, UpstreamTests)
+var fakes = slices.Concat(programs, []string{"zt-selftest", ArchsProgram, "llama-quantize", "llama-server", "llama-gguf-split", packer}, OpinionPrograms, UpstreamTests)
 
 func TestMain(m *testing.M) {
 	if name := os.Getenv(fakeProgram); name != "" {
@@ -78,6 +78,17 @@ func fake(program string, args []string) error {
 	if command == "zt-selftest" || slices.Contains(UpstreamTests, command) {
 		return fakeOperators(command, args, fault)
 	}
+	if program == packer {
+		return fakePack(args, fault)
+	}
+	plain, err := fakeReads(program, args, fault)
+	if err != nil {
+		return err
+	}
+	if !slices.Equal(plain, args) && fault == "ulp when stored" {
+		fault = "one ulp"
+	}
+	args = plain
 	switch program {
 	case ArchsProgram:
 		return fakeArchs(fault, args)
@@ -131,6 +142,11 @@ func fake(program string, args []string) error {
 	}
 	switch command {
 	case "logits":
+		if !*noRepack && os.Getenv("ZT_DISABLE") != "1" {
+			if err := fakeCoded(*model, fault); err != nil {
+				return err
+			}
+		}
 		ids, err := fakeTokens(*tokens, *n)
 		if err != nil {
 			return err

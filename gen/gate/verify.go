@@ -62,6 +62,7 @@ type Model struct {
 	Decode    int   // accuracy: tokens fed one by one
 	Greedy    int   // tokens made greedily
 	Floats    int   // of a model of float weights: tokens made greedily with each code, which like all else must be stock's to the bit
+	Stored    bool  // of a model of float weights: what llama-zen-pack makes of it
 	Identity  bool  // bits must not depend on threads, batch size and place in the batch
 	Operators bool  // the operators of its graph are tested one by one; for models that load fast
 	Speed     bool  // unless Options.AccuracyOnly
@@ -74,12 +75,12 @@ func Small(name, path string) Model {
 
 // Float asks for stock's bits: for a model of float weights.
 func Float(name, path string) Model {
-	return Model{Name: name, Path: path, Floats: 1000}
+	return Model{Name: name, Path: path, Floats: 1000, Stored: true}
 }
 
 // FloatExperts is Float for a model with experts.
 func FloatExperts(name, path string) Model {
-	return Model{Name: name, Path: path, Floats: 200}
+	return Model{Name: name, Path: path, Floats: 200, Stored: true}
 }
 
 // Brief asks for the accuracy of a prompt and of some tokens: for one of many models.
@@ -149,6 +150,11 @@ func Verify(ctx context.Context, w workspace.Workspace, log *progress.Log, o Opt
 	}
 	if !o.SpeedOnly {
 		if err := errors.Join(v.tuned.Check("zt-selftest"), v.tests.Check(UpstreamTests...)); err != nil {
+			return report.Report{}, err
+		}
+	}
+	if !o.SpeedOnly && slices.ContainsFunc(o.Models, func(m Model) bool { return m.Stored }) {
+		if err := v.tuned.Check(StoredPrograms...); err != nil {
 			return report.Report{}, err
 		}
 	}
@@ -233,6 +239,7 @@ func Verify(ctx context.Context, w workspace.Workspace, log *progress.Log, o Opt
 			{"identity", !o.SpeedOnly && m.Identity, v.identity},
 			{"greedy", !o.SpeedOnly && m.Greedy > 0, v.greedy},
 			{report.FloatsPart, !o.SpeedOnly && m.Floats > 0, v.floats},
+			{"stored", !o.SpeedOnly && m.Stored, v.stored},
 			{"load", m.Speed && !o.AccuracyOnly, v.load},
 			{"throughput", m.Speed && !o.AccuracyOnly, v.speed},
 		} {

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"math"
 	"regexp"
 	"slices"
 	"strconv"
@@ -133,8 +134,8 @@ func meanBits(list []codedTensor) float64 {
 }
 
 // toCode returns the names of the matrices of the model at path that the tuned build must code: of BF16 and F16 all whose rows are whole 64
-// weights long and 16 or more, of F32 those of which every weight is a BF16. What is only looked up, and not
-// multiplied, may be left alone.
+// weights long and 16 or more, of F32 those of which every weight is a BF16, and none which that would save less than a twentieth.
+// What is only looked up, and not multiplied, may be left alone.
 func toCode(path string) ([]string, error) {
 	f, err := gguf.Open(path)
 	if err != nil {
@@ -147,9 +148,13 @@ func toCode(path string) ([]string, error) {
 		if len(t.Shape) < 2 || t.Shape[0]%64 != 0 || t.Shape[1] < 16 || t.Name == "token_embd.weight" && !tied {
 			continue
 		}
+		plain, coded := 16.0, 12.0
 		switch t.Type {
-		case gguf.BF16, gguf.F16:
+		case gguf.BF16:
+		case gguf.F16:
+			coded = 14
 		case gguf.F32:
+			plain = 32
 			narrow, err := isBF16(f.Data(t))
 			if err != nil {
 				return nil, fmt.Errorf("%s: %s: %w", path, t.Name, err)
@@ -160,7 +165,11 @@ func toCode(path string) ([]string, error) {
 		default:
 			continue
 		}
-		names = append(names, t.Name)
+		// Blocks are of 128 weights of a row, padded, and four rows have a palette and the like of up to 128 bytes.
+		cols := float64(t.Shape[0])
+		if coded*math.Ceil(cols/128)*128/cols+8*128/(4*cols) < 0.95*plain {
+			names = append(names, t.Name)
+		}
 	}
 	return names, nil
 }

@@ -16,9 +16,9 @@ import (
 func writeFloats(t *testing.T, typ gguf.Type) string {
 	t.Helper()
 	return writeTensors(t, typ, map[string][]int64{
-		"token_embd.weight": {64, 100}, "output_norm.weight": {64}, "output.weight": {64, 100},
-		"blk.0.attn_q.weight": {64, 64}, "blk.1.attn_q.weight": {128, 16}, "blk.0.ffn_up_exps.weight": {192, 64, 8},
-		"blk.0.attn_k.weight": {64, 15}, "blk.0.attn_v.weight": {96, 64},
+		"token_embd.weight": {512, 100}, "output_norm.weight": {512}, "output.weight": {512, 100},
+		"blk.0.attn_q.weight": {448, 64}, "blk.1.attn_q.weight": {512, 16}, "blk.0.ffn_up_exps.weight": {1024, 64, 8},
+		"blk.0.attn_k.weight": {512, 15}, "blk.0.attn_v.weight": {480, 64}, "blk.1.attn_v.weight": {64, 64},
 	})
 }
 
@@ -104,8 +104,11 @@ func TestReadCoded(t *testing.T) {
 
 // TestToCode takes F32 only where every weight is a BF16.
 func TestToCode(t *testing.T) {
-	want := []string{"blk.0.attn_q.weight", "blk.0.ffn_up_exps.weight", "blk.1.attn_q.weight", "output.weight"}
-	for typ, want := range map[gguf.Type][]string{gguf.BF16: want, gguf.F16: want, gguf.F32: want, gguf.Q8_0: nil} {
+	all := []string{"blk.0.attn_q.weight", "blk.0.ffn_up_exps.weight", "blk.1.attn_q.weight", "output.weight"}
+	for typ, want := range map[gguf.Type][]string{
+		gguf.BF16: all, gguf.F16: all[1:], gguf.I8: nil,
+		gguf.F32: {all[0], all[1], all[2], "blk.1.attn_v.weight", all[3]}, // 24 bits and more for a row of 64
+	} {
 		got, err := toCode(writeFloats(t, typ))
 		slices.Sort(got)
 		if err != nil || !slices.Equal(got, want) {
@@ -115,9 +118,9 @@ func TestToCode(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "model.gguf")
 	var sources []gguf.Source
 	for name, last := range map[string]float32{"bf16": 1.5, "f16": 1 + 1./1024} {
-		sources = append(sources, gguf.Source{Name: name, Type: gguf.F32, Shape: []int64{64, 16}, Rows: func(dst []byte, first int64) error {
+		sources = append(sources, gguf.Source{Name: name, Type: gguf.F32, Shape: []int64{128, 16}, Rows: func(dst []byte, first int64) error {
 			clear(dst)
-			if first+int64(len(dst)/256) == 16 { // holds the last row
+			if first+int64(len(dst)/512) == 16 { // holds the last row
 				binary.LittleEndian.PutUint32(dst[len(dst)-4:], math.Float32bits(last))
 			}
 			return nil

@@ -76,10 +76,10 @@ var shapes = []Shape{
 		Context: 2048, RopeBase: 10000,
 	},
 	{
-		// Rows hold one and a half blocks of 128 weights, as float types are coded in, and three and a half; the vocabulary of 30522 rows
+		// Rows hold two and a half blocks of 128 weights, as float types are coded in, and three and a half; the vocabulary of 30522 rows
 		// is no multiple of 4.
 		Name: "tiny64", Vocabulary: "ggml-vocab-bert-bge.gguf",
-		Embd: 192, Layers: 2, FF: 448, Heads: 3, KVHeads: 1, HeadDim: 64, Tied: true,
+		Embd: 320, Layers: 2, FF: 448, Heads: 5, KVHeads: 1, HeadDim: 64, Tied: true,
 		Context: 2048, RopeBase: 10000,
 	},
 	{

@@ -165,36 +165,36 @@ func TestRoundTrip(t *testing.T) {
 	}
 }
 
-// TestEscapesEverywhere has a panel whose every weight is an escape: a palette of other bytes was chosen for it.
+// TestEscapesEverywhere has a panel whose every weight is an escape: it is coded by a palette of other bytes.
 func TestEscapesEverywhere(t *testing.T) {
-	w := fill(128, func(row, i int) uint32 { return uint32(row<<8|i) & 0xffff })
-	for _, c := range []Code{B11, B12} {
-		p := Encode(c, BF16, w)
-		palette := p.Head[:c.Entries()]
-		for i := range palette {
-			palette[i] = byte(0x80 + i)
-		}
-		p.Head = slices.Concat(p.Head[:c.PaletteBytes()], []byte{1})
-		for i := range p.Blocks[:c.Vectors()*Line] {
-			p.Blocks[i] = 0xff
-		}
-		for s := range Steps {
-			for at := range Step {
-				p.Head = append(p.Head, byte(w.at(s%Rows, s/Rows*Step+c.weightOf(BF16, at))>>8))
+	const k = 256
+	w := fill(k, func(row, i int) uint32 { return uint32(row<<12|i) & 0x7fff })
+	for _, d := range []Domain{BF16, F32} {
+		for _, c := range d.Codes() {
+			if c.Plain() {
+				continue
 			}
-		}
-		got, err := p.Decode()
-		if err != nil {
-			t.Fatal(err)
-		}
-		for row := range got {
-			if !slices.Equal(got[row], w[row]) {
-				t.Errorf("%v: row %d is %x", c, row, got[row])
+			palette := make([]byte, c.Entries())
+			for i := range palette {
+				palette[i] = byte(0x80 + i)
 			}
-		}
-		p.Head = p.Head[:len(p.Head)-1]
-		if _, err := p.Decode(); err == nil {
-			t.Errorf("%v: a missing escape goes unnoticed", c)
+			p := EncodeBy(palette, c, d, w)
+			if size := c.PaletteBytes() + p.Len() + Rows*k; len(p.Head) != (size+Line-1)/Line*Line {
+				t.Errorf("%v in %v: a head of %d bytes has not all %d escapes", c, d, len(p.Head), Rows*k)
+			}
+			got, err := p.Decode()
+			if err != nil {
+				t.Fatal(err)
+			}
+			for row := range got {
+				if !slices.Equal(got[row], w[row]) {
+					t.Errorf("%v in %v: row %d is %x", c, d, row, got[row])
+				}
+			}
+			p.Head = p.Head[:c.PaletteBytes()+p.Len()+Rows*k-1]
+			if _, err := p.Decode(); err == nil {
+				t.Errorf("%v in %v: a missing escape goes unnoticed", c, d)
+			}
 		}
 	}
 }

@@ -66,8 +66,18 @@ func (c Code) Palette(w Words) (palette []byte, escapes int) {
 	return order[:c.Entries()], escapes
 }
 
-// Encode codes a panel. Words must be of the code's width: it panics where they are not, and where the domain has no such code.
+// Encode codes a panel by the palette that leaves the fewest escapes. Words must be of the code's width: it panics where they are not, and
+// where the domain has no such code.
 func Encode(c Code, d Domain, w Words) Panel {
+	if c.Plain() {
+		return EncodeBy(nil, c, d, w)
+	}
+	palette, _ := c.Palette(w)
+	return EncodeBy(palette, c, d, w)
+}
+
+// EncodeBy codes a panel by any palette of different bytes, as many as the code has entries.
+func EncodeBy(palette []byte, c Code, d Domain, w Words) Panel {
 	if !slices.Contains(d.Codes(), c) {
 		panic(fmt.Sprintf("code: %v is none of %v's", c, d))
 	}
@@ -89,7 +99,9 @@ func Encode(c Code, d Domain, w Words) Panel {
 		return p
 	}
 
-	palette, _ := c.Palette(w)
+	if len(palette) != c.Entries() {
+		panic(fmt.Sprintf("code: a palette of %d bytes for %v", len(palette), c))
+	}
 	mark := len(palette) - 1
 	p.Head = slices.Clone(palette)
 	for len(p.Head) < c.PaletteBytes() {

@@ -65,12 +65,16 @@ const (
 	usual  kind = iota // like a model's: few high bytes, some escapes
 	wild               // any bits: infinities, NaNs, denormals
 	equal              // all weights the same
-	escape             // high bytes as evenly spread as they go, so that almost all are escapes
+	even               // high bytes as evenly spread as they go, so that many are escapes
+	exact              // as many different high bytes as the palette has, so that marks are no escapes
+	escape             // none of the high bytes is in the palette
 	zeros              // zeros of both signs, and activations of both
 	kinds
 )
 
-func (k kind) String() string { return [...]string{"usual", "wild", "equal", "escape", "zeros"}[k] }
+func (k kind) String() string {
+	return [...]string{"usual", "wild", "equal", "even", "exact", "escape", "zeros"}[k]
+}
 
 // words draws k weights of each row of a panel, as words of a code.
 func words(r *rand.Rand, c code.Code, kind kind, k int) (w code.Words) {
@@ -87,8 +91,10 @@ func words(r *rand.Rand, c code.Code, kind kind, k int) (w code.Words) {
 				}
 			case equal:
 				bits = first
-			case escape:
+			case even:
 				bits = uint32(i+k*row)<<24 | bits&0x00ffffff
+			case exact:
+				bits = uint32(i%max(1, c.Entries()))<<24 | bits&0x00ffffff
 			case zeros:
 				bits &= 0x80000000
 			}
@@ -136,11 +142,29 @@ type problem struct {
 }
 
 func random(r *rand.Rand, d code.Domain, c code.Code, kind kind, k int) problem {
-	p := problem{Panel: code.Encode(c, d, words(r, c, kind, k))}
+	w := words(r, c, kind, k)
+	p := problem{Panel: code.Encode(c, d, w)}
+	if kind == escape && !c.Plain() {
+		p.Panel = code.EncodeBy(strangers(c, w), c, d, w)
+	}
 	for row := range p.activations {
 		p.activations[row] = activations(r, d, kind, k)
 	}
 	return p
+}
+
+// strangers changes words so that none has a high byte of the palette that it returns.
+func strangers(c code.Code, w code.Words) []byte {
+	for row := range w {
+		for i := range w[row] {
+			w[row][i] &= 0xbfff
+		}
+	}
+	palette := make([]byte, c.Entries())
+	for i := range palette {
+		palette[i] = byte(0x40 + i)
+	}
+	return palette
 }
 
 // memory returns head and blocks as they lie in a coded tensor, one behind the other, before a page that may not be touched.

@@ -51,6 +51,9 @@ func Roofline(ctx context.Context) error { return run(ctx, command.Roofline) }
 // Tune measures the kernels beside their bounds, tiles and cache blocks; writes gen/target/tune (one minute; ZT_TARGET).
 func Tune(ctx context.Context) error { return run(ctx, command.Tune) }
 
+// Entropy writes into avo/code/ENTROPY.md how few bits weights of each type could be stored in; of ZT_MODEL, if set, it prints that.
+func Entropy(ctx context.Context) error { return run(ctx, command.Entropy) }
+
 // Faults puts the build through missing memory and huge pages, kills, broken files; writes out/report/faults.json.
 func Faults(ctx context.Context) error { return run(ctx, command.Faults) }
 

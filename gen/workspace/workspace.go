@@ -93,6 +93,9 @@ func (w Workspace) Tune(target string) string {
 	return filepath.Join(w.Root, "gen", "target", "tune", target+".md")
 }
 
+// Entropy is the committed page of what `mage entropy` measured.
+func (w Workspace) Entropy() string { return filepath.Join(w.Root, "avo", "code", "ENTROPY.md") }
+
 // Gen receives the generated assembly and the data rendered into templates.
 func (w Workspace) Gen() string { return filepath.Join(w.Out, "gen") }
 

@@ -519,6 +519,14 @@ var (
 	gridDecode  = typeGoal(1.2, "looking weights up limits stock's decode more than memory does")
 	expertSpeed = typeGoal(4.0, "stock multiplies one column at a time for each expert, ours are as many as chose it")
 
+	// floatGoals are by what the weights are stored in and came from. Their bits are exact, and so are gated everywhere.
+	floatGoals = map[string]floatGoal{
+		"bf16":        floatsOf(12.1, 1.45, 1.1, "high bytes of trained weights come from 15 of 256 values but for one in ten thousand"),
+		"f16":         floatsOf(14, 1.15, 1.0, "sign, exponent and two bits of the fraction come from 63 of 256 values but for one in a hundred"),
+		"f16-of-bf16": floatsOf(12.5, 1.4, 1.0, "every weight is a BF16, and coded as one"),
+		"f32-of-bf16": floatsOf(12.1, 2.5, 1.0, "every weight is a BF16, and coded as one"),
+	}
+
 	weightOfRead = Gate{report.ReadShare, "%", report.AtLeast, 93,
 		"decode reads every weight once; unpacking them must hide behind that"}
 	// batchGains are by the cases of throughput.Setup.Batches after the first.
@@ -528,6 +536,23 @@ var (
 	}
 )
 
+// floatGoal is what is wanted of a kind of float weights.
+type floatGoal struct{ bits, decode, prompt Gate }
+
+func floatsOf(bits, decode, prompt float64, why string) floatGoal {
+	return floatGoal{
+		bits:   Gate{report.Bits, "", report.AtMost, bits, why},
+		decode: typeGoal(decode, "decode takes the time that its bytes take; stock leaves a little of the memory's speed"),
+		prompt: typeGoal(prompt, "weights are decoded once for many rows, and multiplied by stock's instructions in larger tiles"),
+	}
+}
+
+// memory is the gate on the memory that a model holds over what it holds with stock, where a weight has plain bits.
+func (g floatGoal) memory(plain float64) Gate {
+	return Gate{report.MemoryOverStock, "x", report.AtMost, g.bits.Limit/plain + 0.05,
+		"memory falls with the bits of weights; the twentieth is for what is no weight"}
+}
+
 func typeGoal(limit float64, why string) Gate {
 	return Gate{report.SpeedOverStock, "x", report.AtLeast, limit, why}
 }
@@ -536,6 +561,8 @@ func typeGoal(limit float64, why string) Gate {
 func (m Weights) promptGoal() Gate {
 	goal, agreed := typeGoals[m.Type]
 	switch {
+	case m.Code != "":
+		return floatGoals[m.Type].prompt
 	case m.Experts:
 		return expertSpeed
 	case m.Grid:
@@ -548,7 +575,10 @@ func (m Weights) promptGoal() Gate {
 
 // decodeGoal is the gate for the speed of generation over stock's.
 func (m Weights) decodeGoal() Gate {
-	if m.Grid && !m.Experts {
+	switch {
+	case m.Code != "":
+		return floatGoals[m.Type].decode
+	case m.Grid && !m.Experts:
 		return gridDecode
 	}
 	return tgSpeed

@@ -133,6 +133,45 @@ func meanBits(list []codedTensor) float64 {
 	return bits / weights
 }
 
+// savedBytes is how many bytes fewer a generated token reads of the model at path because of what is coded: of experts those it uses, of a
+// table that is only looked up none.
+func savedBytes(path string, coded []codedTensor) (float64, error) {
+	if len(coded) == 0 {
+		return 0, nil
+	}
+	f, err := gguf.Open(path)
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close()
+	used := 1.0
+	arch, _ := f.Value("general.architecture").(string)
+	if experts, ok := f.Value(arch + ".expert_count").(uint32); ok && experts > 0 {
+		n, err := gguf.Get[uint32](f, arch+".expert_used_count")
+		if err != nil {
+			return 0, err
+		}
+		used = float64(n) / float64(experts)
+	}
+	_, noOutput := f.Tensor("output.weight")
+	saved := 0.0
+	for _, t := range coded {
+		plain, err := f.Tensor(t.Name)
+		if err != nil {
+			return 0, err
+		}
+		bytes := float64(plain.Size) - t.Bits/8*float64(t.Weights)
+		switch {
+		case t.Name == "token_embd.weight" && noOutput == nil:
+			bytes = 0
+		case strings.Contains(t.Name, "_exps."):
+			bytes *= used
+		}
+		saved += bytes
+	}
+	return saved, nil
+}
+
 // toCode returns the names of the matrices of the model at path that the tuned build must code: of BF16 and F16 all whose rows are whole 64
 // weights long and 16 or more, of F32 those of which every weight is a BF16, and none which that would save less than a twentieth.
 // What is only looked up, and not multiplied, may be left alone.

@@ -15,6 +15,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/llama-zen-turbo/llama-zen-turbo/gen/gguf"
 )
 
 // The gates are tested with programs that print what such programs print and whose faults are known: scripts named zt-probe,
@@ -186,6 +188,9 @@ func fake(program string, args []string) error {
 		}
 		return fakeCoded(*model, fault)
 	case "speed":
+		if err := fakeCoded(*model, fault); err != nil {
+			return err
+		}
 		fmt.Printf("{\"weight_bytes\":1000000,\"read_bytes\":2000000}\n{\"read_ns\":200000}\n")
 		for range *n {
 			fmt.Printf("{\"token_ns\":%d,\"read_ns\":200000}\n", int(101000*max(1, slow)))
@@ -246,20 +251,33 @@ func fakeCoded(model, fault string) error {
 	if os.Getenv("ZT_LOG") != "1" || fault == "codes nothing" || code == "off" && fault != "codes though off" {
 		return nil
 	}
+	if info, err := os.Stat(model); err == nil && info.Size() == 0 {
+		return nil // a model that is only a file
+	}
 	names, err := toCode(model)
 	if err != nil {
 		return err
 	}
+	f, err := gguf.Open(model)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
 	fmt.Fprintln(os.Stderr, "zen5: a line about something else")
 	for i, name := range names {
 		if i == 0 && fault == "leaves one" {
 			continue
 		}
+		t, err := f.Tensor(name)
+		if err != nil {
+			return err
+		}
 		bits := 12.06
 		if code == "11" {
 			bits = 11.38
 		}
-		fmt.Fprintf(os.Stderr, "zen5: %s: coded BF16 64 x 100: %.2f bits a weight (B12 20 panels, B16 5 panels), expected gain 1.33x\n", name, bits)
+		fmt.Fprintf(os.Stderr, "zen5: %s: coded %s 1 x %d x %d: %.2f bits a weight (B12 20 panels, B16 5 panels), expected gain 1.33x\n",
+			name, t.Type, t.Rows(), t.Shape[0], bits)
 	}
 	return nil
 }

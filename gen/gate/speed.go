@@ -60,32 +60,14 @@ const (
 // load compares how long the model takes to load and the memory it holds after a first token, in the mode that llama.cpp
 // chooses and without mmap, both against stock without mmap: with it, stock has read nothing yet when it says it is loaded.
 func (v *verifier) load(ctx context.Context, s *progress.Step, m Model) error {
-	subject := func(name string, b program.Build, mode string) throughput.Subject {
-		return throughput.Subject{Name: name, Measure: func(ctx context.Context) (map[string]float64, error) {
-			lines, err := program.Run[loadLine](ctx, b, "zt-probe", "load", "-m", m.Path, "-t", strconv.Itoa(v.Threads), "-lm", mode)
-			if err != nil {
-				return nil, err
-			}
-			found := map[string]float64{}
-			for _, l := range lines {
-				switch l.When {
-				case "load":
-					found[loadMS] = l.MS
-				case "decode":
-					found[loadBytes] = l.RSS + l.HugeTLB
-				}
-			}
-			return found, nil
-		}}
-	}
-	stock := subject("stock", v.stock, "none")
+	stock := v.loads("stock", v.stock, m.Path, "none")
 	modes := []string{"auto", "none"}
 	test := throughput.Test{Name: "load", Fixed: true, Subjects: []throughput.Subject{stock}, Prepare: func(ctx context.Context) error {
 		_, err := stock.Measure(ctx) // brings the file into the page cache
 		return err
 	}}
 	for _, mode := range modes {
-		test.Subjects = append(test.Subjects, subject("tuned "+mode, v.tuned, mode))
+		test.Subjects = append(test.Subjects, v.loads("tuned "+mode, v.tuned, m.Path, mode))
 	}
 	all, err := v.session(s, m).Run(ctx, []throughput.Test{test})
 	if err != nil {
@@ -117,6 +99,26 @@ func (v *verifier) load(ctx context.Context, s *progress.Step, m Model) error {
 	return nil
 }
 
+// loads is a load of a model by one build in one mode.
+func (v *verifier) loads(name string, b program.Build, model, mode string) throughput.Subject {
+	return throughput.Subject{Name: name, Measure: func(ctx context.Context) (map[string]float64, error) {
+		lines, err := program.Run[loadLine](ctx, b, "zt-probe", "load", "-m", model, "-t", strconv.Itoa(v.Threads), "-lm", mode)
+		if err != nil {
+			return nil, err
+		}
+		found := map[string]float64{}
+		for _, l := range lines {
+			switch l.When {
+			case "load":
+				found[loadMS] = l.MS
+			case "decode":
+				found[loadBytes] = l.RSS + l.HugeTLB
+			}
+		}
+		return found, nil
+	}}
+}
+
 func mebibytes(bytes []float64) []float64 {
 	m := make([]float64, len(bytes))
 	for i, b := range bytes {
@@ -129,7 +131,8 @@ func mebibytes(bytes []float64) []float64 {
 const (
 	readPercent  = "percent of the read loop"
 	readBytes    = "bytes a second of the read loop"
-	weightBytes  = "weight bytes"
+	weightBytes  = "weight bytes"          // of a token, as they are in the GGUF
+	codedBytes   = "bytes read of weights" // of a token, as they are coded
 	besideTokens = 32
 )
 
@@ -147,12 +150,30 @@ func (v *verifier) besideReads(m Model) throughput.Test {
 func (v *verifier) besideRead(name string, b program.Build, model string, more ...string) throughput.Subject {
 	return throughput.Subject{Name: name, Measure: func(ctx context.Context) (map[string]float64, error) {
 		args := append([]string{"speed", "-m", model, "-t", strconv.Itoa(v.Threads), "-n", strconv.Itoa(besideTokens)}, more...)
-		lines, err := program.Run[speedLine](ctx, b, "zt-probe", args...)
+		stdout, said, err := b.With("ZT_LOG=1").Output(ctx, "zt-probe", args...)
 		if err != nil {
 			return nil, err
 		}
+		lines, err := program.Lines[speedLine](stdout)
+		if err != nil {
+			return nil, fmt.Errorf("%s zt-probe speed: %w", b.Name, err)
+		}
 		sum, err := summarize(lines)
-		return map[string]float64{readPercent: sum.percent, readBytes: sum.read, weightBytes: lines[0].WeightBytes}, err
+		if err != nil {
+			return nil, err
+		}
+		coded, err := readCoded(said)
+		if err != nil {
+			return nil, err
+		}
+		saved, err := savedBytes(model, coded)
+		if err != nil {
+			return nil, err
+		}
+		plain := lines[0].WeightBytes
+		return map[string]float64{
+			readPercent: sum.percent * (plain - saved) / plain, readBytes: sum.read, weightBytes: plain, codedBytes: plain - saved,
+		}, nil
 	}}
 }
 
@@ -174,7 +195,7 @@ func (v *verifier) speed(ctx context.Context, s *progress.Step, m Model) error {
 		return err
 	}
 	beside := all[len(all)-1]
-	work := work{shape: shape, weights: beside.Values("tuned", weightBytes)[0]}
+	work := work{shape: shape, weights: beside.Values("tuned", weightBytes)[0], coded: beside.Values("tuned", codedBytes)[0]}
 	for _, series := range all {
 		v.said(m, series)
 		if bytes := series.Values("tuned", throughput.ContextBytes); len(bytes) > 0 {
@@ -269,6 +290,9 @@ func (v *verifier) speedGate(goal Gate) (g Gate, note string) {
 
 // rate records the speed of a build and its share of what the machine can do.
 func (v *verifier) rate(m Model, w work, c throughput.Case, build string, rates []float64) {
+	if build == v.tuned.Name {
+		w.weights = w.coded
+	}
 	v.timed(tokensPerSecond, m.Name, c.Name, Measurement{Samples: rates, Build: build})
 	seconds := float64(c.Tokens()) / statistics.Median(rates)
 	if w.intensity(c) > 0 {
@@ -285,6 +309,7 @@ func (v *verifier) rate(m Model, w work, c throughput.Case, build string, rates 
 type work struct {
 	shape   Shape
 	weights float64 // bytes that a generated token reads of them
+	coded   float64 // and where the tuned build has coded them
 	context float64 // bytes of a deep context, which it reads too
 }
 

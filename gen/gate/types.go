@@ -31,10 +31,11 @@ const MinTypeRounds = 2
 // Weights is a synthetic model with matrices of one type.
 type Weights struct {
 	Name    string  // as in the report
-	Type    string  // as avo/weight calls it
+	Type    string  // as avo/weight calls it; of float weights, a key of floatGoals
 	Bits    float64 // of a weight, with its share of the scales
 	Grid    bool    // weights are entries of a table
 	Experts bool    // the model has experts: only a prompt and a generation are measured
+	Code    string  // of float weights: what ZT_CODE is for the tuned build; empty for others
 
 	Path string
 	// Write writes the model to Path. It is called before the first measurement that needs it.
@@ -240,7 +241,11 @@ func (v *verifier) weightSpeeds(ctx context.Context, s *progress.Step, session *
 			}
 		}()
 	}
-	setup := throughput.Setup{Stock: v.stock, Tuned: v.tuned, Model: m.Path, Threads: v.Threads, Pace: v.pace}
+	tuned := v.tuned
+	if m.Code != "" {
+		tuned = v.with(m.Code)
+	}
+	setup := throughput.Setup{Stock: v.stock, Tuned: tuned, Model: m.Path, Threads: v.Threads, Pace: v.pace}
 	if v.pace == 0 {
 		v.pace, err = journal.Do(ctx, v.journal, "pace", func(ctx context.Context) (float64, error) {
 			if err := prepare(ctx); err != nil {
@@ -255,8 +260,12 @@ func (v *verifier) weightSpeeds(ctx context.Context, s *progress.Step, session *
 	}
 	tests := []throughput.Test{setup.Brief()}
 	if !m.Experts {
-		beside := throughput.Test{Name: "decode beside the read loop", Subjects: []throughput.Subject{v.besideRead("tuned", v.tuned, m.Path)}}
+		beside := throughput.Test{Name: "decode beside the read loop", Subjects: []throughput.Subject{v.besideRead("tuned", tuned, m.Path)}}
 		tests = append(tests, beside, setup.Batches())
+	}
+	if m.Code != "" {
+		tests = append(tests, throughput.Test{Name: "memory", Fixed: true,
+			Subjects: []throughput.Subject{v.loads("stock", v.stock, m.Path, "none"), v.loads("tuned", tuned, m.Path, "auto")}})
 	}
 	for i := range tests {
 		tests[i].Prepare = prepare
@@ -299,7 +308,7 @@ func (v *verifier) weightSpeeds(ctx context.Context, s *progress.Step, session *
 	}
 	if !m.Experts {
 		g := weightOfRead
-		if m.Grid {
+		if m.Grid || m.Code != "" {
 			g = g.only()
 		}
 		goal(g, "decode")
@@ -314,11 +323,27 @@ func (v *verifier) weightSpeeds(ctx context.Context, s *progress.Step, session *
 				gains[n] /= one[n]
 			}
 			g := batchGains[i]
+			if m.Code != "" {
+				g = g.only()
+			}
 			goal(g, c.Name)
 			add(g, c.Name, Measurement{Samples: gains, Ungated: g.ungated(v.vendor)})
 			said += fmt.Sprintf(" %s %.2f times one,", c.Name, statistics.Median(gains))
 		}
 		add(tokensPerSecond, tests[2].Cases[0].Name, Measurement{Samples: one, Build: "tuned"})
+	}
+	if goals, ok := floatGoals[m.Type]; ok && m.Code != "" {
+		plain, coded := all[1].Values("tuned", weightBytes)[0], all[1].Values("tuned", codedBytes)[0]
+		bits := m.Bits * coded / plain
+		add(goals.bits, "decode", Measurement{Value: bits, Build: "tuned"})
+		memory, err := all[3].Compare("stock", "tuned", loadBytes)
+		if err != nil {
+			return nil, err
+		}
+		add(residentMiB, "memory", Measurement{Samples: mebibytes(memory.Base), Build: "stock"})
+		add(residentMiB, "memory", Measurement{Samples: mebibytes(memory.Other), Build: "tuned"})
+		add(goals.memory(m.Bits), "memory", Measurement{Value: statistics.Median(memory.Ratios)})
+		said += fmt.Sprintf(" %.2f bits a weight, %.2f times the memory,", bits, statistics.Median(memory.Ratios))
 	}
 	s.Did("%s", strings.TrimSuffix(said, ","))
 	return found, nil

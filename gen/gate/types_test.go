@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -14,6 +15,7 @@ import (
 	"time"
 
 	"github.com/llama-zen-turbo/llama-zen-turbo/avo/weight"
+	"github.com/llama-zen-turbo/llama-zen-turbo/gen/gguf"
 	"github.com/llama-zen-turbo/llama-zen-turbo/gen/progress"
 	"github.com/llama-zen-turbo/llama-zen-turbo/gen/report"
 	"github.com/llama-zen-turbo/llama-zen-turbo/gen/workspace"
@@ -46,6 +48,87 @@ func newTypesRun(t *testing.T, tuned string) *typesRun {
 		x.Weights = append(x.Weights, m)
 	}
 	return x
+}
+
+// addFloats adds a model of float weights, of which a generated token reads a megabyte, as the pretended zt-probe has it.
+func (x *typesRun) addFloats(t *testing.T, code string) {
+	m := Weights{Name: "1b-bf16@" + code, Type: "bf16", Bits: 16, Code: code, Path: filepath.Join(t.TempDir(), "1b-bf16")}
+	m.Write = func(context.Context, *progress.Step) error {
+		return os.Rename(writeTensors(t, gguf.BF16, map[string][]int64{"token_embd.weight": {1000, 500}, "output.weight": {1024, 400}}), m.Path)
+	}
+	x.Weights = append(x.Weights, m)
+}
+
+// TestFloatTypes measures float weights: what is read of them, what they hold of memory, and their own goals.
+func TestFloatTypes(t *testing.T) {
+	saved := 1024. * 400 * (16 - 11.38) / 8 // of a megabyte
+	for _, c := range []struct {
+		tuned string
+		want  []string // in the error
+	}{
+		{"fast", []string{"4 gates fail", "1b-bf16@11 decode bits per weight is 12.22, not at most 12.1;", "1b-bf16@11 memory resident memory over stock is 1,",
+			"1b-bf16@12 decode bits per weight is 12.77,"}},
+		{"", []string{"1b-bf16@11 tg32 speed over stock is 1, not at least 1.45", "1b-bf16@12 pp512 speed over stock is 1, not at least 1.1"}},
+		{"codes nothing", []string{"1b-bf16@11 decode bits per weight is 16, not"}},
+	} {
+		x := newTypesRun(t, c.tuned)
+		x.Weights = nil
+		x.addFloats(t, "11")
+		x.addFloats(t, "12")
+		r, said, err := x.run()
+		for _, want := range c.want {
+			if err == nil || !strings.Contains(err.Error(), want) {
+				t.Errorf("%q: error is %v; want %q in it", c.tuned, err, want)
+			}
+		}
+		if c.tuned != "fast" {
+			continue
+		}
+		if !strings.Contains(said, "12.22 bits a weight, 1.00 times the memory") {
+			t.Errorf("it said\n%s", said)
+		}
+		for _, y := range r.Results {
+			switch y.Model + " " + y.Case + " " + y.Quantity {
+			case "1b-bf16@11 decode " + report.Bits:
+				near(t, "bits", y.Value, 16*(1e6-saved)/1e6)
+			case "1b-bf16@11 decode " + report.ReadShare:
+				if want := 99.0099 * (1e6 - saved) / 1e6; math.Abs(y.Value-want) > 1e-3 || y.Bound != nil {
+					t.Errorf("share of the read loop %v %+v, want %v", y.Value, y.Bound, want)
+				}
+			case "1b-bf16@11 memory " + report.MemoryOverStock:
+				near(t, "limit of memory", y.Bound.Limit, 12.1/16+0.05)
+			case "1b-bf16@11 tg, 4 sequences " + report.BatchGain:
+				if y.Bound != nil {
+					t.Errorf("%s has a bound", y.Name())
+				}
+			}
+		}
+		if _, err := os.Stat(x.Weights[0].Path); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("the model is still there: %v", err)
+		}
+	}
+}
+
+// TestSavedBytes counts what a token reads: experts as far as they are used, and a table only where it serves as the output too.
+func TestSavedBytes(t *testing.T) {
+	path := writeFloats(t, gguf.F32) // 2 of 8 experts
+	for _, c := range []struct {
+		tensors []codedTensor
+		want    float64
+	}{
+		{nil, 0},
+		{[]codedTensor{{Name: "blk.0.attn_q.weight", Weights: 448 * 64, Bits: 12}}, 448 * 64 * 20 / 8},
+		{[]codedTensor{{Name: "blk.0.ffn_up_exps.weight", Weights: 1024 * 64 * 8, Bits: 16}}, 1024 * 64 * 2 * 2},
+		{[]codedTensor{{Name: "token_embd.weight", Weights: 512 * 100, Bits: 16}, {Name: "output.weight", Weights: 512 * 100, Bits: 31}}, 512 * 100 / 8},
+	} {
+		got, err := savedBytes(path, c.tensors)
+		if err != nil || math.Abs(got-c.want) > 1e-6 {
+			t.Errorf("%+v: %v, %v; want %v", c.tensors, got, err, c.want)
+		}
+	}
+	if _, err := savedBytes(path, []codedTensor{{Name: "nobody"}}); err == nil || !strings.Contains(err.Error(), "nobody") {
+		t.Errorf("a tensor that is not there: %v", err)
+	}
 }
 
 func (x *typesRun) run() (report.Report, string, error) {

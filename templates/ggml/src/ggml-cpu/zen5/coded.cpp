@@ -60,18 +60,22 @@ coded_panel coded_multiplier::panel_at(const product & p, int64_t panel) const {
     return panel_of(coded, p.matrix * panels + panel);
 }
 
-// A single group decodes weights in registers. Several groups share what is expanded: each panel in L1 if memory is the limit, else as
-// many as stay in L2 while all groups pass.
+// A few groups decode weights in registers, each of them anew. Many share what is expanded: as many panels as stay in L2 while all groups
+// pass.
 void coded_multiplier::multiply(const product & p, int64_t first, int64_t last, int64_t g0, int64_t g1) const {
-    if (g1 - g0 == 1) {
+    static const int64_t cheap = getenv("CHEAP") ? atoi(getenv("CHEAP")) : 3;  // decoding as often as this costs less than storing what is decoded
+
+    if (g1 - g0 == 1 || (g1 - g0 <= cheap && tall > 1)) {
         for (int64_t panel = first; panel < last; panel++) {
             const coded_panel c = panel_at(p, panel);
-            compute(p, g0, panel, c.c, c.head, c.blocks);
+            for (int64_t g = g0; g < g1; g++) {
+                compute(p, g, panel, c.c, c.head, c.blocks);
+            }
         }
         return;
     }
     const size_t  size = plain_bytes(dst->src[0]);
-    const int64_t some = few(p.groups.n) ? 1 : expanded_panels();
+    const int64_t some = expanded_panels();
     for (int64_t from = first; from < last && g0 < g1; from += some) {
         const int64_t n = std::min(some, last - from);
         for (int64_t i = 0; i < n; i++) {

@@ -63,7 +63,7 @@ coded_panel coded_multiplier::panel_at(const product & p, int64_t panel) const {
 // A few groups decode weights in registers, each of them anew. Many share what is expanded: as many panels as stay in L2 while all groups
 // pass.
 void coded_multiplier::multiply(const product & p, int64_t first, int64_t last, int64_t g0, int64_t g1) const {
-    static const int64_t cheap = getenv("CHEAP") ? atoi(getenv("CHEAP")) : 3;  // decoding as often as this costs less than storing what is decoded
+    constexpr int64_t cheap = 3;  // groups: decoding so often costs less than storing what is decoded
 
     if (g1 - g0 == 1 || (g1 - g0 <= cheap && tall > 1)) {
         for (int64_t panel = first; panel < last; panel++) {

@@ -28,24 +28,34 @@ import (
 type weights struct {
 	name  string // in ZT_TYPES
 	shape string
-	spec  *weight.Spec
+	spec  *weight.Spec // nil for float weights
+
+	float string // what they are stored in and came from, as gen/model calls it
+	code  string // value of ZT_CODE
 }
 
-// allWeights are every type in the dense shape, and two of them in those with experts.
+// allWeights are every type in the dense shape, and two of them in those with experts; then float weights of the dense shape, with the
+// code that is chosen for them and, of BF16 ones, with the shorter one, and those with the statistics of a trained model.
 func allWeights() []weights {
 	var list []weights
 	for _, s := range weight.Specs() {
-		list = append(list, weights{ggmlName(s), "1b", s})
+		list = append(list, weights{name: ggmlName(s), shape: "1b", spec: s})
 	}
 	for _, shape := range []string{"moe64", "moe8"} {
 		for _, s := range weight.Specs() {
 			if s.Name == "Q4_K" || s.Name == "Q8_0" {
-				list = append(list, weights{shape + "-" + ggmlName(s), shape, s})
+				list = append(list, weights{name: shape + "-" + ggmlName(s), shape: shape, spec: s})
 			}
 		}
 	}
 	slices.SortStableFunc(list[len(weight.Specs()):], func(a, b weights) int { return strings.Compare(a.name, b.name) })
-	return list
+	for _, float := range []string{"bf16", "f16", "f16-of-bf16", "f32-of-bf16"} {
+		list = append(list, weights{name: float, shape: "1b", float: float, code: "auto"})
+		if strings.HasPrefix(float, "bf16") || strings.HasPrefix(float, "f32") {
+			list = append(list, weights{name: float + "@11", shape: "1b", float: float, code: "11"})
+		}
+	}
+	return append(list, weights{name: "trained-bf16", shape: "1b-trained", float: "bf16", code: "auto"})
 }
 
 // ggmlName is the name of a type as ggml has it: q4_K.
@@ -146,21 +156,26 @@ func (r Run) typeModels(chosen []weights, scratch string) ([]gate.Weights, error
 		if err != nil {
 			return nil, err
 		}
-		mix, err := model.ParseMix(w.spec.Name)
+		m := gate.Weights{Name: "1b-" + w.name, Type: w.float, Code: w.code}
+		types := w.float
+		if w.spec != nil {
+			types = ggmlName(w.spec)
+			m.Name, m.Type = w.shape+"-"+types, w.spec.Name
+			m.Grid, m.Experts = w.spec.Grid != nil, shape.Experts > 0
+		}
+		mix, err := model.ParseMix(types)
 		if err != nil {
 			return nil, err
 		}
-		m := gate.Weights{
-			Name: w.shape + "-" + ggmlName(w.spec), Type: w.spec.Name, Bits: 8 * float64(w.spec.Bytes) / float64(w.spec.Block),
-			Grid: w.spec.Grid != nil, Experts: shape.Experts > 0,
-		}
-		m.Path = filepath.Join(r.Workspace.Models(), m.Name+".gguf")
+		m.Bits = mix.Bits()
+		file := w.shape + "-" + types + ".gguf"
+		m.Path = filepath.Join(r.Workspace.Models(), file)
 		if _, err := os.Stat(m.Path); err == nil {
 			m.Kept = true
 		} else if !errors.Is(err, fs.ErrNotExist) {
 			return nil, err
 		} else {
-			m.Path = filepath.Join(scratch, m.Name+".gguf")
+			m.Path = filepath.Join(scratch, file)
 			need = max(need, m.Bits/8*parameters)
 		}
 		m.Write = func(ctx context.Context, s *progress.Step) error {

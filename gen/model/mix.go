@@ -97,6 +97,12 @@ func ParseMix(name string) (Mix, error) {
 
 func (m Mix) String() string { return m.Name }
 
+// Bits is what a weight of most matrices takes, with its share of the scales.
+func (m Mix) Bits() float64 {
+	elements, bytes := m.most.Block()
+	return 8 * float64(bytes) / float64(elements)
+}
+
 // kept are the matrices that llama-quantize leaves in F32.
 var kept = []string{"ffn_gate_inp", "position_embd", "token_types"}
 

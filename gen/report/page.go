@@ -517,6 +517,27 @@ func (p *page) Costs() *costs {
 // pair is a line of the environment.
 type pair struct{ Name, Value string }
 
+// coding is what a kind of float matrices of a model was coded in.
+type coding struct{ Model, Kind, Bits, Gain, Codes string }
+
+// Codes lists the matrices of models of float weights.
+func (p *page) Codes() (list []coding) {
+	for _, x := range p.Results {
+		if x.Part != FloatsPart || x.Quantity != Bits {
+			continue
+		}
+		c := coding{Model: x.Model, Kind: x.Case, Bits: hundredths(x.Value), Codes: x.Note}
+		i := slices.IndexFunc(p.Results, func(y Result) bool {
+			return y.Part == FloatsPart && y.Quantity == Gain && y.Model == x.Model && y.Case == x.Case
+		})
+		if i >= 0 {
+			c.Gain = fixed(p.Results[i].Value) + " x"
+		}
+		list = append(list, c)
+	}
+	return list
+}
+
 // Machine is where and of what the results were made.
 func (p *page) Machine() []pair {
 	e := p.Environment

@@ -6,6 +6,7 @@ import (
 	"io"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"text/tabwriter"
 )
@@ -16,8 +17,107 @@ type types struct {
 	Legend string // how to read it
 	Heads  []string
 	Rows   [][]string
+	Floats *floats // nil where there are none
 	Notes  []string
 }
+
+// floats are its models of float weights, which have goals of their own.
+type floats struct {
+	Legend string
+	Heads  []string
+	Rows   [][]string
+}
+
+// floatColumns are the columns of floats after the model. Those with a goal are followed by it.
+var floatColumns = []struct {
+	head string
+	of   func(Result) bool
+	goal bool
+}{
+	{"bits/weight read", func(x Result) bool { return x.Quantity == Bits && x.Build == Tuned }, true},
+	{"tg32, x stock", func(x Result) bool { return x.Quantity == SpeedOverStock && x.Case == "tg32" }, true},
+	{"pp512, x stock", func(x Result) bool { return x.Quantity == SpeedOverStock && x.Case == "pp512" }, true},
+	{"memory, x stock", func(x Result) bool { return x.Quantity == MemoryOverStock }, true},
+	{"% of read loop", func(x Result) bool { return x.Quantity == ReadShare }, false},
+	{"n=4, x", func(x Result) bool { return x.Quantity == BatchGain && x.Case == "tg, 4 sequences" }, false},
+	{"n=8, x", func(x Result) bool { return x.Quantity == BatchGain && x.Case == "tg, 8 sequences" }, false},
+}
+
+// floats is the table of results' models of float weights, nil if there is none: those of which it was measured what is read of a weight.
+func (r Report) floats() *floats {
+	f := &floats{Heads: []string{"weights"}, Legend: "Float weights, coded without loss; f16-of-bf16: F16 that hold BF16 numbers; @11: with ZT_CODE=11; " +
+		"trained: with the scatter of a trained model's rows and columns. bits/weight read: of what a generated token reads. memory: resident after a first token. * misses its goal."}
+	for _, c := range floatColumns {
+		f.Heads = append(f.Heads, c.head)
+		if c.goal {
+			f.Heads = append(f.Heads, "goal")
+		}
+	}
+	for _, model := range models(r.Results) {
+		of := ofModel(r.Results, model)
+		if !of.float() {
+			continue
+		}
+		row := []string{strings.TrimPrefix(model, shape)}
+		for _, c := range floatColumns {
+			value, wanted := "", ""
+			if x := of.find(c.of); x != nil {
+				value = fixed(x.Value)
+				if x.Quantity == Bits {
+					value = hundredths(x.Value)
+				}
+				missed := false
+				if g, b := of.goal(*x), x.Bound; g != nil {
+					wanted, missed = ">= "+fixed(g.Value), x.Value < g.Value
+				} else if b != nil && b.Side == AtMost {
+					wanted, missed = "<= "+fixed(b.Limit), x.Value > b.Limit
+				} else if b != nil {
+					wanted, missed = ">= "+fixed(b.Limit), x.Value < b.Limit
+				}
+				if missed {
+					value += "*"
+				}
+				if x.Interval != nil && c.goal {
+					value += fmt.Sprintf(" [%s, %s]", fixed(x.Interval.Low), fixed(x.Interval.High))
+				}
+			}
+			row = append(row, value)
+			if c.goal {
+				row = append(row, wanted)
+			}
+		}
+		f.Rows = append(f.Rows, row)
+	}
+	if f.Rows == nil {
+		return nil
+	}
+	return f
+}
+
+// hundredths is a number of bits: three digits would hide what palettes and directories take.
+func hundredths(bits float64) string { return strconv.FormatFloat(bits, 'f', 2, 64) }
+
+// modelResults are those of one model.
+type modelResults []Result
+
+func ofModel(results []Result, model string) modelResults {
+	return slices.DeleteFunc(slices.Clone(results), func(x Result) bool { return x.Model != model })
+}
+
+func (m modelResults) find(of func(Result) bool) *Result {
+	if i := slices.IndexFunc(m, of); i >= 0 {
+		return &m[i]
+	}
+	return nil
+}
+
+// goal is what x is to reach, nil for nothing.
+func (m modelResults) goal(x Result) *Result {
+	return m.find(func(y Result) bool { return y.Quantity == Goal && y.Case == x.Case && y.Unit == x.Unit })
+}
+
+// float says whether the model is one of float weights.
+func (m modelResults) float() bool { return m.find(floatColumns[0].of) != nil }
 
 // Shape is what names of models begin with where no shape stands in the table.
 const shape = "1b-"
@@ -53,7 +153,8 @@ func (r Report) types() *types {
 		Legend: "Synthetic models with every matrix of the type; where no shape is named, Llama 3.2 1B's. pp512: a prompt of 512 tokens. " +
 			"tg32: 32 tokens generated. % of read loop: decode beside a plain read of as many bytes in the same process. n: t/s of so many sequences together " +
 			"over t/s of one. Intervals go by the noise of all rows.",
-		Notes: slices.Clone(e.Notes),
+		Floats: r.floats(),
+		Notes:  slices.Clone(e.Notes),
 	}
 	t.Heads = []string{"type"}
 	for _, c := range typeColumns {
@@ -63,27 +164,21 @@ func (r Report) types() *types {
 
 	missed := false
 	for _, model := range models(r.Results) {
-		results := slices.DeleteFunc(slices.Clone(r.Results), func(x Result) bool { return x.Model != model })
-		find := func(of func(Result) bool) *Result {
-			if i := slices.IndexFunc(results, of); i >= 0 {
-				return &results[i]
-			}
-			return nil
-		}
-		goal := func(x Result) *Result {
-			return find(func(y Result) bool { return y.Quantity == Goal && y.Case == x.Case && y.Unit == x.Unit })
+		of := ofModel(r.Results, model)
+		if of.float() {
+			continue
 		}
 		row := []string{strings.TrimPrefix(model, shape)}
 		last := ""
 		for _, c := range typeColumns {
-			x := find(c.of)
+			x := of.find(c.of)
 			if x == nil {
 				row = append(row, "")
 				continue
 			}
 			text := fixed(x.Value)
 			compared := x.Unit == "x" || x.Unit == "%"
-			g := goal(*x)
+			g := of.goal(*x)
 			if compared && g != nil && x.Value < g.Value {
 				text += "*"
 				missed = true
@@ -109,7 +204,7 @@ func (r Report) types() *types {
 func (r Report) goals() string {
 	var said []string
 	for _, x := range r.Results {
-		if x.Quantity != Goal || x.Case == "pp512" {
+		if x.Quantity != Goal || x.Case == "pp512" || ofModel(r.Results, x.Model).float() {
 			continue
 		}
 		text := fmt.Sprintf("%s %s %s", Workload(x.Case), fixed(x.Value), x.Unit)
@@ -136,12 +231,23 @@ func (r Report) TypesTable(w io.Writer) error {
 		return errors.New("no type was measured")
 	}
 	fmt.Fprintf(w, "\n%s\n%s\n\n", t.Made, t.Legend)
-	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	for _, row := range append([][]string{t.Heads}, t.Rows...) {
-		fmt.Fprintln(tw, strings.Join(row, "\t"))
+	write := func(heads []string, rows [][]string) error {
+		tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+		for _, row := range append([][]string{heads}, rows...) {
+			fmt.Fprintln(tw, strings.Join(row, "\t"))
+		}
+		return tw.Flush()
 	}
-	if err := tw.Flush(); err != nil {
-		return err
+	if len(t.Rows) > 0 {
+		if err := write(t.Heads, t.Rows); err != nil {
+			return err
+		}
+	}
+	if f := t.Floats; f != nil {
+		fmt.Fprintf(w, "\n%s\n\n", f.Legend)
+		if err := write(f.Heads, f.Rows); err != nil {
+			return err
+		}
 	}
 	for _, note := range t.Notes {
 		fmt.Fprintln(w, note)
@@ -175,10 +281,19 @@ func (r Report) ReadmeTypes(text string) (string, error) {
 		}
 		b.WriteString("|\n")
 	}
-	line(t.Heads)
-	b.WriteString(strings.Repeat("|---", len(t.Heads)) + "|\n")
-	for _, row := range t.Rows {
-		line(row)
+	write := func(heads []string, rows [][]string) {
+		line(heads)
+		b.WriteString(strings.Repeat("|---", len(heads)) + "|\n")
+		for _, row := range rows {
+			line(row)
+		}
+	}
+	if len(t.Rows) > 0 {
+		write(t.Heads, t.Rows)
+	}
+	if f := t.Floats; f != nil {
+		fmt.Fprintf(&b, "\n%s\n\n", f.Legend)
+		write(f.Heads, f.Rows)
 	}
 	return between(text, typesBegin, typesEnd, b.String())
 }

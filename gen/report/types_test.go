@@ -48,6 +48,84 @@ func measuredTypes() Report {
 	return b.Report
 }
 
+// withFloats is r with models of float weights: one that reaches its goals, and one that reads too much and has no speeds.
+func withFloats(r Report) Report {
+	b := builder{Report: r, part: "types"}
+	const model = "1b-bf16@11"
+	b.add(Result{Model: model, Case: "weights", Quantity: Bits, Value: 16, Verdict: Info})
+	for _, x := range []struct {
+		what        string
+		value, goal float64
+	}{{"pp512", 1.2, 1.1}, {"tg32", 1.4, 1.45}} {
+		b.add(Result{Model: model, Case: x.what, Quantity: Goal, Unit: "x", Value: x.goal, Verdict: Info})
+		ratio := sampled(Result{Model: model, Case: x.what, Quantity: SpeedOverStock, Unit: "x"}, []float64{x.value - 0.01, x.value, x.value + 0.01})
+		ratio.Bound = &Bound{AtLeast, 1, "nobody is to be worse off"}
+		b.add(ratio)
+	}
+	b.add(Result{Model: model, Case: "decode", Quantity: Bits, Build: Tuned, Value: 11.38, Bound: &Bound{AtMost, 12.1, "codes"}, Verdict: Pass})
+	b.add(Result{Model: model, Case: "memory", Quantity: MemoryOverStock, Unit: "x", Value: 0.74, Bound: &Bound{AtMost, 0.8, "codes"}, Verdict: Pass})
+	b.add(Result{Model: model, Case: "decode", Quantity: ReadShare, Unit: "%", Build: Tuned, Value: 91.5, Verdict: Info})
+	b.add(Result{Model: "1b-f16", Case: "decode", Quantity: Bits, Build: Tuned, Value: 14.2, Bound: &Bound{AtMost, 14, "codes"}, Verdict: Fail})
+	return b.Report
+}
+
+// TestFloatsTable has models of float weights in a table of their own, and in no other.
+func TestFloatsTable(t *testing.T) {
+	rows := [][]string{
+		{"bf16@11", "11.38", "<= 12.1", "1.40* [1.39, 1.41]", ">= 1.45", "1.20 [1.19, 1.21]", ">= 1.10", "0.74", "<= 0.8", "91.5", "", ""},
+		{"f16", "14.20*", "<= 14", "", "", "", "", "", "", "", "", ""},
+	}
+	for name, r := range map[string]Report{"with other types": withFloats(measuredTypes()), "alone": withFloats(Report{Version: Version, Environment: full().Environment})} {
+		table := r.types()
+		if table.Floats == nil || len(table.Floats.Rows) != 2 {
+			t.Fatalf("%s: %+v", name, table.Floats)
+		}
+		for i, row := range rows {
+			if got := table.Floats.Rows[i]; !slices.Equal(got, row) {
+				t.Errorf("%s: %q, want %q", name, got, row)
+			}
+		}
+		if slices.ContainsFunc(table.Rows, func(row []string) bool { return row[0] == "bf16@11" }) || strings.Contains(table.Legend, "1.45") {
+			t.Errorf("%s: float weights are among the other types, or in their legend: %s", name, table.Legend)
+		}
+		readme, err := r.ReadmeTypes(typesBegin + typesEnd)
+		if err != nil || !strings.Contains(readme, "| bf16@11 | 11.38 | &lt;= 12.1 | 1.40\\* [1.39, 1.41] |") {
+			t.Errorf("%s: %v\n%s", name, err, readme)
+		}
+		if heads := strings.Count(readme, "|---"); name == "alone" && heads != len(table.Floats.Heads) {
+			t.Errorf("%d columns in\n%s", heads, readme)
+		}
+		var text strings.Builder
+		if err := r.TypesTable(&text); err != nil || !strings.Contains(text.String(), "<= 12.1") {
+			t.Errorf("%s: %v\n%s", name, err, text.String())
+		}
+	}
+	if f := measuredTypes().types().Floats; f != nil {
+		t.Errorf("a table of no float weights: %+v", f)
+	}
+}
+
+// TestCodes lists on the page what float matrices were coded in.
+func TestCodes(t *testing.T) {
+	b := builder{Report: full(), part: FloatsPart}
+	b.add(Result{Model: "tiny64-bf16", Build: Tuned, Case: "attn_q", Quantity: Bits, Value: 12.56, Verdict: Info, Note: "4 tensors: B12 256 panels"})
+	b.add(Result{Model: "tiny64-bf16", Build: Tuned, Case: "attn_q", Quantity: Gain, Unit: "x", Value: 1.27, Verdict: Info})
+	var page strings.Builder
+	if err := b.HTML(&page, nil, nil, withFloats(measuredTypes())); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{`<td class="k">tiny64-bf16</td><td>attn_q</td><td class="n">12.56</td><td class="n">1.27 x</td><td>4 tensors: B12 256 panels</td>`,
+		`href="#codes"`, `<td class="n">&lt;= 12.1</td>`, "<h3>Float weights</h3>"} {
+		if !strings.Contains(page.String(), want) {
+			t.Errorf("the page lacks %s", want)
+		}
+	}
+	page.Reset()
+	if err := full().HTML(&page, nil, nil, measuredTypes()); err != nil || strings.Contains(page.String(), "codes of float weights") || strings.Contains(page.String(), "<h3>Float weights</h3>") {
+		t.Errorf("float weights that were not measured are on the page, %v", err)
+	}
+}
+
 // typeRows are what the table of measuredTypes holds.
 var typeRows = [][]string{
 	{"q6_K", "6.56", "59", "271", "4.60 [4.51, 4.69]", "1.80", "94.4", "3.50", "5.60", "4.50"},

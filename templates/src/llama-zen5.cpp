@@ -11,10 +11,11 @@ gguf_context * llama_model_loader::open_gguf(const char * fname, gguf_init_param
 }
 
 void llama_model_loader::verify_stored() const {
-    for (const auto & file : stored) {
+    for (size_t idx = 0; idx < stored.size(); idx++) {
+        const auto & file = stored[idx];
         if (file != nullptr) {
             const int64_t start = ggml_time_us();
-            file->verify();
+            file->verify(use_mmap ? mappings.at(idx)->addr() : nullptr);
             LLAMA_LOG_INFO("%s: %.2f MiB stored by llama-zen-pack verified in %.3f s\n", __func__, file->size() / 1024.0 / 1024.0,
                            (ggml_time_us() - start) / 1e6);
             file->drop();

@@ -43,7 +43,8 @@ class ggml_zen5_stored {
     ggml_zen5_stored & operator=(const ggml_zen5_stored &) = delete;
 
     // Everything but the tensors' data was verified when this was made. verify() reads all that, on all CPUs, and nothing may be used before.
-    void verify() const;
+    // It reads from mapping where that is one of the whole file; pages that are mapped twice count twice as resident.
+    void verify(const void * mapping = nullptr) const;
 
     // What gguf_init_from_file gives for the GGUF.
     gguf_context * metadata(gguf_init_params params) const;

@@ -232,13 +232,13 @@ std::unique_ptr<ggml_zen5_stored> ggml_zen5_stored::open(const std::string & pat
     }
 }
 
-void ggml_zen5_stored::verify() const {
-    const stored_preface & p     = preface_of(base);
-    const auto *           table = (const stored_tensor *) (base + table_at(p));
+void ggml_zen5_stored::verify(const void * mapping) const {
+    const auto *    table = (const stored_tensor *) (base + table_at(preface_of(base)));
+    const uint8_t * from  = mapping != nullptr ? (const uint8_t *) mapping : base;
 
     std::vector<span> spans;
     for (const tensor & t : list) {
-        spans.push_back({ data(t), t.size });
+        spans.push_back({ from + t.offset, t.size });
     }
     const auto sums = checksums(spans);
     for (size_t i = 0; i < list.size(); i++) {
@@ -246,7 +246,7 @@ void ggml_zen5_stored::verify() const {
         if (sums[i] != table[i].sum || !padding_is_sound(spans[i])) {
             fail("%s is damaged: the checksum of tensor %s does not match; %s", name.c_str(), t.name.c_str(), remedy);
         }
-        const char * fault = t.coded ? coded_fault(data(t), t.size, t.type, t.ne[1], t.ne[0], t.ne[2] * t.ne[3]) : nullptr;
+        const char * fault = t.coded ? coded_fault(spans[i].data, t.size, t.type, t.ne[1], t.ne[0], t.ne[2] * t.ne[3]) : nullptr;
         if (fault != nullptr) {
             fail("%s is damaged: tensor %s: %s; %s", name.c_str(), t.name.c_str(), fault, remedy);
         }

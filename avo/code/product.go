@@ -84,9 +84,20 @@ func (d Domain) Product(o Order, weights, activations []uint32) float32 {
 	return sums[0].reduce()
 }
 
-// dpbf16 is one of the two fused multiply-adds of VDPBF16PS, of bfloat16 x and y: denormals are zeros, before and after (avo/bf16).
+// dpbf16 is one of the two fused multiply-adds of VDPBF16PS, of bfloat16 x and y: denormals are zeros, before and after (avo/bf16). A sum is
+// denormal if it is less than the smallest normal number once it is rounded to 24 bits, as if there were smaller exponents.
 func dpbf16(x, y uint32, acc float32) float32 {
-	return flush(ieee.FMA(flush(math.Float32frombits(x<<16)), flush(math.Float32frombits(y<<16)), flush(acc)))
+	a, b, c := flush(math.Float32frombits(x<<16)), flush(math.Float32frombits(y<<16)), flush(acc)
+	sum := ieee.FMA(a, b, c)
+	if math.Abs(float64(sum)) > 0x1p-126 {
+		return sum
+	}
+	// The product is exact in float64, and so is the sum where the bits that float64 drops could tip the rounding.
+	const up = 0x1p64
+	if rounded := float32((float64(a)*float64(b) + float64(c)) * up); math.Abs(float64(rounded)) < 0x1p-126*up {
+		return float32(math.Copysign(0, float64(sum)))
+	}
+	return sum
 }
 
 // flush turns a denormal into a zero of its sign.

@@ -231,12 +231,17 @@ func BenchmarkExpand(b *testing.B) {
 // BenchmarkPrefill multiplies groups of 6 rows of activations by panels of a plain code, both in the second level cache, group by group
 // for each of some k, and reports operations. BenchmarkPeak of avo/roofline says how many there can be.
 func BenchmarkPrefill(b *testing.B) {
-	for _, m := range kernels {
+	byFMA := measured{domain: code.BF16, code: code.B16, tile: map[int]tileKernel{6: zt_tile_bf16_b16_6_fma}}
+	for i, m := range append(slices.Clone(kernels), byFMA) {
 		if m.code != m.domain.Plain() {
 			continue
 		}
+		by := ""
+		if i == len(kernels) {
+			by = " by FMA"
+		}
 		for _, parts := range []int64{1, 2, 4} {
-			b.Run(fmt.Sprintf("%v/%d", m.domain, benchK/parts), func(b *testing.B) {
+			b.Run(fmt.Sprintf("%v%s/%d", m.domain, by, benchK/parts), func(b *testing.B) {
 				l := lay(b, m, places[1].size)
 				n := int64(l.panel.Len()) / parts
 				act := aligned(6 * benchK * m.domain.Bytes())

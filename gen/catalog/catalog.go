@@ -93,6 +93,7 @@ type Coded struct {
 	Code   code.Code
 	Dot    kernel.Info
 	Tiles  []kernel.Info // by activation rows: element i computes i+1
+	FMA    []kernel.Info // the same by FMA in place of the domain's instruction, if there are such
 	Expand *kernel.Info  // makes panels of the domain's plain code, nil where these are
 }
 
@@ -104,6 +105,9 @@ func Coding() []Coded {
 		for _, c := range d.Codes() {
 			entry := Coded{Domain: d, Code: c}
 			for _, k := range all {
+				if k.Type == dot.Type(d, c)+dot.FMA {
+					entry.FMA = append(entry.FMA, k)
+				}
 				if k.Type != dot.Type(d, c) {
 					continue
 				}

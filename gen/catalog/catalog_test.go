@@ -16,9 +16,9 @@ func TestCoding(t *testing.T) {
 			t.Errorf("%v in %v has %q, %d tiles and %v", c.Code, c.Domain, c.Dot.Name, len(c.Tiles), c.Expand)
 		}
 		listed = append(listed, c.Dot.Name)
-		for i, k := range c.Tiles {
-			if k.Rows != i+1 {
-				t.Errorf("%s is tile %d of %v in %v", k.Name, i+1, c.Code, c.Domain)
+		for i, k := range slices.Concat(c.Tiles, c.FMA) {
+			if k.Rows != i%dot.Rows+1 {
+				t.Errorf("%s is tile %d of %v in %v", k.Name, i, c.Code, c.Domain)
 			}
 			listed = append(listed, k.Name)
 		}

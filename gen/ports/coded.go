@@ -44,9 +44,10 @@ const escaped = " with escapes"
 
 // Coded returns the code of the weights that a kernel multiplies or expands, and whether they are coded ones.
 func (r Row) Coded() (c code.Code, ok bool) {
+	name, _ := strings.CutSuffix(r.Type, dot.FMA)
 	for _, d := range []code.Domain{code.BF16, code.F32} {
 		for _, c := range d.Codes() {
-			if r.Type == dot.Type(d, c) {
+			if name == dot.Type(d, c) {
 				return c, true
 			}
 		}
@@ -56,7 +57,7 @@ func (r Row) Coded() (c code.Code, ok bool) {
 
 // products returns the instruction by which a kernel of coded weights multiplies.
 func (r Row) products() form {
-	if strings.HasPrefix(r.Type, code.BF16.String()) {
+	if strings.HasPrefix(r.Type, code.BF16.String()) && !strings.HasSuffix(r.Type, dot.FMA) {
 		return form{opcode: "VDPBF16PS", class: Multiply, width: 512}
 	}
 	return form{opcode: "VFMADD231PS", class: Multiply, width: 512}

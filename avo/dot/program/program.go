@@ -31,12 +31,17 @@ func programs(p path) []kernel.Program {
 	var all []kernel.Program
 	for _, d := range []code.Domain{code.BF16, code.F32} {
 		for _, c := range d.Codes() {
-			all = append(all, shape{d, c, kernel.Dot, 1, p}.program())
+			all = append(all, shape{d, c, kernel.Dot, 1, p, false}.program())
 			for rows := 1; rows <= Rows; rows++ {
-				all = append(all, shape{d, c, kernel.Tile, rows, p}.program())
+				all = append(all, shape{d, c, kernel.Tile, rows, p, false}.program())
+			}
+			if c == code.B16 && d == code.BF16 {
+				for rows := 1; rows <= Rows; rows++ {
+					all = append(all, shape{d, c, kernel.Tile, rows, p, true}.program())
+				}
 			}
 			if c != d.Plain() {
-				all = append(all, shape{d, c, kernel.Expand, 0, p}.program())
+				all = append(all, shape{d, c, kernel.Expand, 0, p, false}.program())
 			}
 		}
 	}
@@ -83,6 +88,7 @@ type shape struct {
 	op     kernel.Op
 	rows   int // of activations
 	path   path
+	fma    bool // multiplies by FMA what VDPBF16PS is for
 }
 
 // Type returns what kernels of a domain and code have as their type.
@@ -90,17 +96,24 @@ func Type(d code.Domain, c code.Code) string {
 	return d.String() + "_" + strings.ToLower(c.String())
 }
 
+// FMA ends the type and the name of kernels that do by two FMAs what VDPBF16PS is for, to the same bits: there are CPUs on which it takes
+// four times as long as one.
+const FMA = "_fma"
+
 func (s shape) name() string {
 	name := fmt.Sprintf("zt_%s_%s", s.op, Type(s.domain, s.code))
 	if s.op == kernel.Tile {
 		name += fmt.Sprintf("_%d", s.rows)
+	}
+	if s.fma {
+		name += FMA
 	}
 	return name
 }
 
 // prefetches reports whether the kernel heeds ahead: plain panels that several rows of activations meet come from a cache.
 func (s shape) prefetches() bool {
-	return s.op != kernel.Expand && (s.code != s.domain.Plain() || s.rows == 1)
+	return s.op != kernel.Expand && !s.fma && (s.code != s.domain.Plain() || s.rows == 1)
 }
 
 func (s shape) order() code.Order {
@@ -127,6 +140,11 @@ func (s shape) program() kernel.Program {
 	act := kernel.Arg{Name: "act", Go: "*byte", Doc: fmt.Sprintf("%d row(s) of activations, [k/64][%d][64] of %v", s.rows, s.rows, s.domain)}
 
 	info := kernel.Info{Name: s.name(), Op: s.op, Type: Type(s.domain, s.code), Rows: s.rows, Cols: code.Rows}
+	by := ""
+	if s.fma {
+		info.Type += FMA
+		by = ", by FMA"
+	}
 	switch s.op {
 	case kernel.Dot:
 		info.Oracle = "code.Panel.Products in order dot; upstream: vec_dot"
@@ -134,7 +152,7 @@ func (s shape) program() kernel.Program {
 		info.Args = []kernel.Arg{{Name: "out", Go: "*float32", Out: true, Doc: "4 sums"}, act, head, blocks, n, ahead}
 	case kernel.Tile:
 		info.Oracle = "code.Panel.Products in order tile; upstream: tinyBLAS"
-		info.Doc = fmt.Sprintf("multiplies %d row(s) of activations by 4 rows of %v in the order of tinyBLAS.", s.rows, s.code)
+		info.Doc = fmt.Sprintf("multiplies %d row(s) of activations by 4 rows of %v in the order of tinyBLAS%s.", s.rows, s.code, by)
 		info.Args = []kernel.Arg{{Name: "out", Go: "*float32", Out: true, Doc: "4 sums for each row of activations"},
 			{Name: "stride", Go: "int64", Doc: "bytes from the sums of a row of activations to the next"}, act, head, blocks, n, ahead}
 	case kernel.Expand:
@@ -160,6 +178,8 @@ type emitter struct {
 	index         reg.VecVirtual
 	palette, mark reg.VecVirtual
 	quarters      reg.VecVirtual // indices made of the top bits of other vectors
+	upper         reg.VecVirtual // a mask of the upper halves of dwords
+	mxcsr         reg.GPVirtual  // the caller's
 	constants     Mem
 	offsets       map[string]int // of constants
 	size          int            // of all of them
@@ -206,9 +226,12 @@ func (e *emitter) every(b byte) Mem { return e.constant([]byte{b, b, b, b}) }
 func (e *emitter) emit() {
 	e.start()
 	e.Label("block")
-	if e.code.Plain() {
+	switch {
+	case e.fma:
+		e.fused()
+	case e.code.Plain():
 		e.plain()
-	} else {
+	default:
 		switch e.path {
 		case asFlagged:
 			flag := e.GP32()
@@ -264,6 +287,9 @@ func (e *emitter) start() {
 	if e.code.Plain() {
 		e.v = []reg.VecVirtual{e.ZMM(), e.ZMM(), e.ZMM(), e.ZMM()}
 		e.x = []reg.VecVirtual{e.ZMM()}
+		if e.fma {
+			e.flushDenormals()
+		}
 		return
 	}
 	e.v = []reg.VecVirtual{e.ZMM(), e.high}
@@ -309,6 +335,47 @@ func (e *emitter) add(act Op, weights, sum reg.VecVirtual) {
 		bf16.VDPBF16PS(e.Context, act, weights, sum)
 	} else {
 		e.VFMADD231PS(act, weights, sum)
+	}
+}
+
+// What VDPBF16PS does whatever MXCSR says: denormals are zeros, and become such.
+const denormalsAreZeros = 1<<6 | 1<<15
+
+// flushDenormals makes FMA take denormals as VDPBF16PS does. Results have their place in memory already, which serves to set MXCSR.
+func (e *emitter) flushDenormals() {
+	out := Mem{Base: e.Load(e.Param("out"), e.GP64())}
+	flushing := e.GP32()
+	e.mxcsr = e.GP32()
+	e.VSTMXCSR(out)
+	e.MOVL(out, e.mxcsr)
+	e.MOVL(e.mxcsr, flushing)
+	e.ORL(U32(denormalsAreZeros), flushing)
+	e.MOVL(flushing, out)
+	e.VLDMXCSR(out)
+	e.upper = e.ZMM()
+	e.VPBROADCASTD(e.constant([]byte{0, 0, 0xff, 0xff}), e.upper)
+}
+
+// fused emits a block of B16 by FMAs. VDPBF16PS adds the product of the upper halves of dwords first, then that of the lower ones.
+func (e *emitter) fused() {
+	halves := []func(m Mem, to reg.VecVirtual){
+		func(m Mem, to reg.VecVirtual) { e.VPANDD(m, e.upper, to) },
+		func(m Mem, to reg.VecVirtual) { e.VPSLLD(U8(16), m, to) },
+	}
+	for h := range code.Cols / code.Step {
+		for v := range e.vectors() {
+			for _, half := range halves {
+				for r := range code.Rows {
+					half(Mem{Base: e.w, Disp: ((code.Rows*h+r)*e.vectors() + v) * line}, e.v[r])
+				}
+				for row, sums := range e.sums {
+					half(e.activations(row, h, v), e.x[0])
+					for r := range code.Rows {
+						e.VFMADD231PS(e.x[0], e.v[r], sums[r][0])
+					}
+				}
+			}
+		}
 	}
 }
 
@@ -463,6 +530,10 @@ func (e *emitter) finish() {
 		return
 	}
 	out := e.Load(e.Param("out"), e.GP64())
+	if e.fma {
+		e.MOVL(e.mxcsr, Mem{Base: out})
+		e.VLDMXCSR(Mem{Base: out})
+	}
 	if e.op == kernel.Dot {
 		var columns [][code.Rows]reg.VecVirtual
 		sums := e.sums[0]

@@ -62,11 +62,16 @@ static uint32_t bits_of(float v) {
     return bits;
 }
 
+// As VCVTPS2PH rounds, NaNs of all payloads included; to BF16 as ggml does, but for a signalling NaN that is one.
 static uint32_t narrow(ggml_type type, float v) {
+    const uint32_t bits = bits_of(v);
     switch (type) {
-        case GGML_TYPE_BF16: return ggml_fp32_to_bf16(v).bits;
-        case GGML_TYPE_F16:  return ggml_fp32_to_fp16(v);
-        default:             return bits_of(v);
+        case GGML_TYPE_BF16:
+            return (bits & 0xffff) == 0 ? bits >> 16 : ggml_fp32_to_bf16(v).bits;
+        case GGML_TYPE_F16:
+            return std::isnan(v) ? (bits >> 16 & 0x8000) | 0x7e00 | (bits >> 13 & 0x1ff) : ggml_fp32_to_fp16(v);
+        default:
+            return bits;
     }
 }
 
@@ -113,6 +118,16 @@ static std::vector<kind> kinds_of(ggml_type type, bool b11, std::mt19937 & rando
         { "NaNs",         -1, any(sign | mantissa, exponent | 1) },  // of all payloads, signalling or not
         { "quiet NaNs",   -1, any(sign | mantissa, exponent | (mantissa + 1) >> 1) },
     };
+    if (type == GGML_TYPE_F16) {
+        kinds.push_back({ "signalling NaNs of BF16", -1, [&random]() { return 0x7c00u | (uint32_t) (random() % 63 + 1) << 3; } });
+    }
+    if (type != GGML_TYPE_BF16) {
+        // a palette of F16 in which no negative byte but infinity's is left for padding
+        kinds.push_back({ "62 positive bytes and infinity", (int) code::H14, [=, &random]() {
+                             const uint32_t high = random() % 63;
+                             return convert(GGML_TYPE_F16, type, high == 0 ? 0xfc00 : high << 8 | (random() & 0xff));
+                         } });
+    }
     if (wide) {
         kinds.push_back({ "F16's", (int) code::H14, gauss(GGML_TYPE_F16) });
         kinds.push_back({ "F16's NaNs", -1, [&random]() { return 0x7f800000u | (uint32_t) (random() % 1023 + 1) << 13; } });
@@ -261,8 +276,68 @@ static bool read_panel(ggml_type type, code c, const uint8_t * head, const uint8
     return true;
 }
 
-// Whether the coded form is the document's, and holds these weights.
-static bool is_layout(const tensor & t, const uint8_t * coded) {
+// The fewest bytes that a panel of n rows needs: of all codes that serve it, by the document's count of escapes.
+static int64_t fewest_bytes(const tensor & t, int64_t row, int64_t n, code_policy policy) {
+    static const struct {
+        code      c;
+        ggml_type container;
+        int       entries, bytes;
+    } all[] = {
+        { code::B11, GGML_TYPE_BF16, 8,  704  }, { code::B12, GGML_TYPE_BF16, 16, 768  }, { code::B16, GGML_TYPE_BF16, 0, 1024 },
+        { code::H14, GGML_TYPE_F16,  64, 896  }, { code::H16, GGML_TYPE_F16,  0,  1024 }, { code::S32, GGML_TYPE_F32,  0, 2048 },
+    };
+    const int64_t blocks = (t.cols + 127) / 128;
+    int64_t       fewest = INT64_MAX;
+    for (const auto & a : all) {
+        if (a.c == code::B11 && policy != code_policy::b11) {
+            continue;
+        }
+        std::vector<uint32_t> words(n * t.cols);
+        bool                  exact = true;
+        for (int64_t i = 0; i < n * t.cols; i++) {
+            const uint32_t bits = t.get(row * t.cols + i);
+            words[i]            = convert(t.type, a.container, bits);
+            exact               = exact && convert(a.container, t.type, words[i]) == bits;
+        }
+        if (!exact) {
+            continue;
+        }
+        int64_t bytes = blocks * a.bytes;
+        if (a.entries > 0) {
+            std::vector<std::pair<int64_t, int>> counts(256);  // how often, and minus the byte
+            for (int b = 0; b < 256; b++) {
+                counts[b].second = -b;
+            }
+            for (uint32_t w : words) {
+                counts[w >> 8].first++;
+            }
+            std::sort(counts.rbegin(), counts.rend());
+            std::vector<int> rank(256);
+            for (int i = 0; i < 256; i++) {
+                rank[-counts[i].second] = i;
+            }
+            int64_t escapes = 0;
+            for (int64_t b = 0; b < blocks; b++) {
+                int64_t marked  = 0;
+                bool    lacking = false;
+                for (int64_t r = 0; r < n; r++) {
+                    for (int64_t k = 128 * b; k < std::min(128 * b + 128, t.cols); k++) {
+                        const int place = rank[words[r * t.cols + k] >> 8];
+                        marked += place >= a.entries - 1;
+                        lacking = lacking || place >= a.entries;
+                    }
+                }
+                escapes += lacking ? marked : 0;
+            }
+            bytes += (std::max(16, a.entries) + blocks + escapes + 63) / 64 * 64;
+        }
+        fewest = std::min(fewest, bytes);
+    }
+    return fewest;
+}
+
+// Whether the coded form is the document's, holds these weights, and is as small as can be.
+static bool is_layout(const tensor & t, const uint8_t * coded, code_policy policy) {
     const int64_t each   = (t.rows + 3) / 4;
     const int64_t panels = each * t.matrices;
     int64_t       at     = 64 + (8 * (panels + 1) + 63) / 64 * 64;
@@ -293,7 +368,11 @@ static bool is_layout(const tensor & t, const uint8_t * coded) {
                 return false;
             }
         }
-        at += head + (t.cols + 127) / 128 * bytes[c];
+        const int64_t size = head + (t.cols + 127) / 128 * bytes[c];
+        if (size != fewest_bytes(t, row, n, policy)) {
+            return false;
+        }
+        at += size;
     }
     return u64_at(coded + 64 + 8 * panels) == (uint64_t) at && u64_at(coded + 8) == (uint64_t) at;
 }
@@ -326,7 +405,7 @@ static void round_trip(const tensor & t, code_policy policy, const std::string &
 
     const char * fault = t.fault(coded, size);
     check(fault == nullptr, t.type, "coded faults", where + ": " + (fault ? fault : ""));
-    check(is_layout(t, coded.data()), t.type, "coded layout", where);
+    check(is_layout(t, coded.data(), policy), t.type, "coded layout", where);
 
     const size_t         row_bytes = t.cols * t.size();
     std::vector<uint8_t> back(t.bytes.size() + guard, 0xee);
@@ -385,67 +464,131 @@ static void examine_all_words(ggml_type type, code_policy policy, const std::str
     round_trip(t, policy, where + ", shuffled", random);
 }
 
-// Damage of a coded tensor is seen: of each bit of the header and the directory, of its size, and where blocks take escapes that are not there.
+// Coded weights to damage.
+struct victim {
+    tensor               t;
+    std::vector<uint8_t> before;
+    lines                coded;
+    size_t               size;
+
+    victim(const tensor & t, code_policy policy) :
+        t(t), coded(coded_bound(t.type, t.rows, t.cols, t.matrices) + 64),
+        size(encode(coded.data(), t.type, t.bytes.data(), t.rows, t.cols, t.matrices, policy)) {
+        before.assign(coded.data(), coded.data() + size);
+        check(fault() == nullptr, t.type, "coded faults", "none");
+    }
+
+    const char * fault() const { return t.fault(coded, size); }
+
+    // Expects a fault, and repairs all.
+    void expect_fault(const std::string & where) {
+        check(fault() != nullptr, t.type, "coded faults", where);
+        size = before.size();
+        memcpy(coded.data(), before.data(), size);
+    }
+
+    size_t panels() const { return (t.rows + 3) / 4 * t.matrices; }
+
+    uint8_t * entry(size_t panel) { return coded.data() + 64 + 8 * panel; }
+
+    void add(uint8_t * to, int64_t n) {
+        n += (int64_t) u64_at(to);
+        memcpy(to, &n, sizeof(n));
+    }
+
+    // Gives the last panel's head n lines more than it has, of zeros, and says so wherever that is said.
+    void grow_head(int n) {
+        const coded_panel p = panel_of(coded.data(), panels() - 1);
+        memmove(coded.data() + (p.blocks - coded.data()) + 64 * n, p.blocks, size - (p.blocks - coded.data()));
+        if (n > 0) {
+            memset(coded.data() + (p.blocks - coded.data()), 0, 64 * n);
+        }
+        size += 64 * n;
+        add(entry(panels() - 1), n * ((int64_t) 1 << 48));
+        add(entry(panels()), 64 * n);
+        add(coded.data() + 8, 64 * n);
+    }
+};
+
+// Damage of a coded tensor is seen: of each bit of the header and the directory, of sizes, and where blocks take escapes that are not there.
 static void examine_faults(ggml_type type, std::mt19937 & random) {
     tensor     t(type, 18, 320, 2);
     const auto kinds = kinds_of(type, true, random);
     for (int64_t i = 0; i < t.count(); i++) {
         t.set(i, kinds[i / (4 * t.cols) % kinds.size()].next());
     }
-    lines        coded(coded_bound(type, t.rows, t.cols, t.matrices));
-    const size_t size   = encode(coded.data(), type, t.bytes.data(), t.rows, t.cols, t.matrices, code_policy::b11);
-    uint8_t *    bytes  = coded.data();
-    const size_t panels = (t.rows + 3) / 4 * t.matrices;
-    const size_t front  = 64 + (8 * (panels + 1) + 63) / 64 * 64;
-    check(t.fault(coded, size) == nullptr, type, "coded faults", "none");
+    victim       v(t, code_policy::b11);
+    uint8_t *    bytes = v.coded.data();
+    const size_t front = 64 + (8 * (v.panels() + 1) + 63) / 64 * 64;
 
     for (size_t bit = 0; bit < 8 * front; bit++) {
         bytes[bit / 8] ^= 1 << bit % 8;
-        check(t.fault(coded, size) != nullptr, type, "coded faults", "bit " + std::to_string(bit));
-        bytes[bit / 8] ^= 1 << bit % 8;
+        v.expect_fault("bit " + std::to_string(bit));
     }
-    for (size_t shorter : { (size_t) 0, (size_t) 1, (size_t) 63, (size_t) 64, front - 1, front, size - 64, size - 1 }) {
-        check(t.fault(coded, shorter) != nullptr, type, "coded faults", "cut to " + std::to_string(shorter));
+    for (size_t p = 0; p < v.panels(); p++) {
+        for (int c = 0; c < 64; c++) {
+            const int  was  = *v.entry(p) & 63;
+            const bool both = type != GGML_TYPE_BF16 && was + c == (int) code::B16 + (int) code::H16 && (c == (int) code::B16 || c == (int) code::H16);
+            if (c != was && !both) {  // these two say as much of weights of other sizes
+                *v.entry(p) ^= was ^ c;
+                v.expect_fault("panel " + std::to_string(p) + " with code " + std::to_string(c));
+            }
+        }
+    }
+    for (size_t shorter : { (size_t) 0, (size_t) 1, (size_t) 63, (size_t) 64, front - 1, front, v.size - 64, v.size - 1 }) {
+        v.size = shorter;
+        v.expect_fault("cut to " + std::to_string(shorter));
+        v.size = shorter;
+        v.add(bytes + 8, (int64_t) shorter - (int64_t) v.before.size());
+        v.expect_fault("cut to " + std::to_string(shorter) + ", as its header says");
     }
     for (ggml_type other : { GGML_TYPE_BF16, GGML_TYPE_F16, GGML_TYPE_F32, GGML_TYPE_Q8_0 }) {
-        const bool ok = coded_fault(bytes, size, other, t.rows, t.cols, t.matrices) == nullptr;
+        const bool ok = coded_fault(bytes, v.size, other, t.rows, t.cols, t.matrices) == nullptr;
         check(ok == (other == type), type, "coded faults", std::string("taken for ") + ggml_type_name(other));
     }
-    check(coded_fault(bytes, size, type, t.rows - 1, t.cols, t.matrices) != nullptr, type, "coded faults", "fewer rows");
-    check(coded_fault(bytes, size, type, t.rows, t.cols + 64, t.matrices) != nullptr, type, "coded faults", "more columns");
-    check(coded_fault(bytes, size, type, t.rows * t.matrices, t.cols, 1) != nullptr, type, "coded faults", "one matrix");
+    check(coded_fault(bytes, v.size, type, t.rows - 1, t.cols, t.matrices) != nullptr, type, "coded faults", "fewer rows");
+    check(coded_fault(bytes, v.size, type, t.rows, t.cols + 64, t.matrices) != nullptr, type, "coded faults", "more columns");
+    check(coded_fault(bytes, v.size, type, t.rows * t.matrices, t.cols, 1) != nullptr, type, "coded faults", "one matrix");
 
-    // a tenth of all weights have high bytes of which no palette holds all
-    for (code_policy policy : { code_policy::b11, code_policy::b12 }) {
-        const ggml_type from = type == GGML_TYPE_F16 ? GGML_TYPE_F16 : GGML_TYPE_BF16;
-        for (int64_t i = 0; i < t.count(); i++) {
-            t.set(i, with_high_byte(from, type, i % 10 == 0 ? 1 + i / 10 % 100 : 0x30, random));
+    // a tenth of all weights have high bytes of which no palette holds all, or else all have one byte
+    for (bool escapes : { true, false }) {
+        for (code_policy policy : { code_policy::b11, code_policy::b12 }) {
+            const ggml_type from = type == GGML_TYPE_F16 ? GGML_TYPE_F16 : GGML_TYPE_BF16;
+            for (int64_t i = 0; i < t.count(); i++) {
+                t.set(i, with_high_byte(from, type, escapes && i % 10 == 0 ? 1 + i / 10 % 100 : 0x30, random));
+            }
+            victim            w(t, policy);
+            const coded_panel p       = panel_of(w.coded.data(), 1);
+            const size_t      palette = p.c == code::H14 ? 64 : 16;
+            uint8_t *         head    = w.coded.data() + (p.head - w.coded.data());
+            uint8_t *         flags   = head + palette;
+            uint8_t *         vectors = w.coded.data() + (p.blocks - w.coded.data());
+            check(flags[0] == escapes, type, "coded faults", "whether a block has escapes");
+
+            flags[0] = 2;
+            w.expect_fault("a flag of 2");
+            head[0] = head[p.c == code::B11 ? 7 : palette - 1];
+            w.expect_fault("an entry is the mark");
+            if (p.c == code::B11) {
+                head[9] ^= 1;
+                w.expect_fault("halves of a palette differ");
+            }
+            if (escapes) {
+                memset(vectors, 0xff, 64);
+                w.expect_fault("more escapes than there are");
+                memset(vectors, 0x00, 64);
+                w.expect_fault("fewer escapes than there are");
+            } else {
+                flags[0] = 1;
+                w.expect_fault("a flag of a block without escapes");
+            }
+            w.grow_head(1);
+            w.expect_fault("a head longer than it need be");
+            w.grow_head(-1);
+            w.expect_fault("a head shorter than it must be");
+            w.grow_head(0);
+            check(w.fault() == nullptr, type, "coded faults", "all repaired");
         }
-        const size_t n = encode(bytes, type, t.bytes.data(), t.rows, t.cols, t.matrices, policy);
-        check(t.fault(coded, n) == nullptr, type, "coded faults", "escapes");
-        const coded_panel p        = panel_of(bytes, 1);
-        const size_t      palette  = p.c == code::H14 ? 64 : 16;
-        uint8_t *         flags    = bytes + (p.head - bytes) + palette;
-        uint8_t *         vectors  = bytes + (p.blocks - bytes);
-        check(flags[0] == 1, type, "coded faults", "a block has escapes");
-
-        std::vector<uint8_t> before(vectors, vectors + 64);
-        memset(vectors, 0xff, 64);
-        check(t.fault(coded, n) != nullptr, type, "coded faults", "more escapes than there are");
-        memset(vectors, 0x00, 64);
-        check(t.fault(coded, n) != nullptr, type, "coded faults", "fewer escapes than there are");
-        memcpy(vectors, before.data(), 64);
-
-        flags[0] = 2;
-        check(t.fault(coded, n) != nullptr, type, "coded faults", "a flag of 2");
-        flags[0] = 1;
-
-        uint8_t * head = bytes + (p.head - bytes);
-        const uint8_t entry = head[0];
-        head[0] = head[p.c == code::B11 ? 7 : palette - 1];
-        check(t.fault(coded, n) != nullptr, type, "coded faults", "an entry is the mark");
-        head[0] = entry;
-        check(t.fault(coded, n) == nullptr, type, "coded faults", "all repaired");
     }
 }
 

@@ -156,7 +156,8 @@ func flushed(bits uint32) float64 {
 func fma(x, y, acc uint32) uint32 {
 	sum := flushed(x<<16)*flushed(y<<16) + flushed(acc)
 	bits := math.Float32bits(float32(sum))
-	if bits&0x7f800000 == 0 {
+	// It is denormal if it is that once rounded to 24 bits, as if there were smaller exponents.
+	if math.Abs(float64(float32(sum*0x1p64))) < 0x1p-126*0x1p64 {
 		bits &= 0x80000000
 	}
 	return bits

@@ -31,17 +31,20 @@ func programs(p path) []kernel.Program {
 	var all []kernel.Program
 	for _, d := range []code.Domain{code.BF16, code.F32} {
 		for _, c := range d.Codes() {
-			all = append(all, shape{d, c, kernel.Dot, 1, p, false}.program())
-			for rows := 1; rows <= Rows; rows++ {
-				all = append(all, shape{d, c, kernel.Tile, rows, p, false}.program())
+			add := func(op kernel.Op, rows int, fma bool) {
+				all = append(all, shape{domain: d, code: c, op: op, rows: rows, fma: fma, path: p}.program())
 			}
-			if c == code.B16 && d == code.BF16 {
-				for rows := 1; rows <= Rows; rows++ {
-					all = append(all, shape{d, c, kernel.Tile, rows, p, true}.program())
+			add(kernel.Dot, 1, false)
+			for rows := range Rows {
+				add(kernel.Tile, rows+1, false)
+			}
+			if d == code.BF16 && c.Plain() {
+				for rows := range Rows {
+					add(kernel.Tile, rows+1, true)
 				}
 			}
 			if c != d.Plain() {
-				all = append(all, shape{d, c, kernel.Expand, 0, p, false}.program())
+				add(kernel.Expand, 0, false)
 			}
 		}
 	}
@@ -53,12 +56,12 @@ type path int
 
 const (
 	asFlagged   path = iota // either, by the block's flag
-	noEscapes               // for the model of ports alone: every block's flag is clear
-	onlyEscapes             // the same, every flag set
+	noEscapes               // for Paths: as if every block's flag were clear
+	onlyEscapes             // the same, set
 )
 
-// Paths returns the kernels of codes with escapes as if no block had any, and as if every block had: straight loops, whose bounds are
-// those of the two ways through a kernel. Their results are wrong, and right but slow.
+// Paths returns the kernels of codes with escapes as if no block had any, and as if every block had. They have straight loops, from which
+// gen/ports can tell the bounds of both ways through a kernel, and are for nothing else.
 func Paths() (without, with []kernel.Program) {
 	for i, list := range []*[]kernel.Program{&without, &with} {
 		for _, p := range programs([]path{noEscapes, onlyEscapes}[i]) {
@@ -86,9 +89,9 @@ type shape struct {
 	domain code.Domain
 	code   code.Code
 	op     kernel.Op
-	rows   int // of activations
-	path   path
+	rows   int  // of activations
 	fma    bool // multiplies by FMA what VDPBF16PS is for
+	path   path
 }
 
 // Type returns what kernels of a domain and code have as their type.

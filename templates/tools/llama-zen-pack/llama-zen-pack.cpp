@@ -624,7 +624,7 @@ static void check(const options & o) {
 int main(int argc, char ** argv) {
     ggml_log_set(on_log, nullptr);
     try {
-        options                  o;
+        options o;
         void (*command)(const options &) = pack;
         size_t                   names   = 2;
         std::vector<std::string> files;
@@ -644,11 +644,12 @@ int main(int argc, char ** argv) {
             } else if (arg == "--check") {
                 command = check;
                 names   = 1;
-            } else if (arg == "--flips" && i + 1 < argc) {
-                char * end = nullptr;
-                o.flips    = strtoll(argv[++i], &end, 10);
-                if (o.flips < 0 || *argv[i] == '\0' || *end != '\0') {
-                    fail("--flips wants a number, not \"%s\"", argv[i]);
+            } else if (arg == "--flips") {
+                const char * number = i + 1 < argc ? argv[++i] : "";
+                char *       end    = nullptr;
+                o.flips             = strtoll(number, &end, 10);
+                if (o.flips < 0 || *number == '\0' || *end != '\0') {
+                    fail("--flips wants a number, not \"%s\"", number);
                 }
             } else if (arg == "-f" || arg == "--force") {
                 o.force = true;

@@ -550,6 +550,14 @@ static void examine_faults(ggml_type type, std::mt19937 & random) {
     check(coded_fault(bytes, v.size, type, t.rows, t.cols + 64, t.matrices) != nullptr, type, "coded faults", "more columns");
     check(coded_fault(bytes, v.size, type, t.rows * t.matrices, t.cols, 1) != nullptr, type, "coded faults", "one matrix");
 
+    for (int64_t i = 0; i < t.count(); i++) {
+        t.set(i, random());
+    }
+    victim plain(t, code_policy::b12);
+    check(panel_of(plain.coded.data(), 0).head == panel_of(plain.coded.data(), 0).blocks, type, "coded faults", "plain panels have no heads");
+    plain.grow_head(1);
+    plain.expect_fault("a plain panel with a head");
+
     // a tenth of all weights have high bytes of which no palette holds all, or else all have one byte
     for (bool escapes : { true, false }) {
         for (code_policy policy : { code_policy::b11, code_policy::b12 }) {

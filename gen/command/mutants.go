@@ -40,18 +40,24 @@ func Mutants(ctx context.Context, r Run) error {
 		if err != nil {
 			return err
 		}
+		const floats = "tiny64-bf16"
+		floatsPath, err := model.Make(ctx, r.Log, r.Workspace, src, "tiny64", "bf16")
+		if err != nil {
+			return err
+		}
 		// Two threads on any machine: names of results contain their number, and a fault that depends on it shows with two.
-		part := func(name string) func(context.Context) ([]report.Result, error) {
+		part := func(name string, m gate.Model) func(context.Context) ([]report.Result, error) {
 			return func(ctx context.Context) (results []report.Result, err error) {
 				return results, r.Log.Step(ctx, name, func(ctx context.Context, s *progress.Step) error {
-					results, err = gate.Part(ctx, s, name, b.Bin, b.Tests, gate.Small(shape, path), mutant.Types, 2)
+					results, err = gate.Part(ctx, s, name, b.Bin, b.Tests, m, mutant.Types, 2)
 					return err
 				})
 			}
 		}
 		gates := map[string]mutant.Gate{
-			"operators": {Programs: operators, Run: part("operators")},
-			"identity":  {Programs: []string{"zt-probe"}, Run: part("identity")},
+			"operators":       {Programs: operators, Run: part("operators", gate.Small(shape, path))},
+			"identity":        {Programs: []string{"zt-probe"}, Run: part("identity", gate.Small(shape, path))},
+			report.FloatsPart: {Programs: []string{"zt-probe"}, Run: part(report.FloatsPart, gate.Model{Name: floats, Path: floatsPath, Floats: 100})},
 			"soak": {Programs: []string{"llama-server"}, Run: func(ctx context.Context) ([]report.Result, error) {
 				return r.shortSoak(ctx, soak.Options{
 					Build: program.Build{Name: "mutant", Bin: b.Bin}, Name: shape, Model: path, Exact: true, Threads: 2, Seed: model.Seed,

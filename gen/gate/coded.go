@@ -187,11 +187,11 @@ func toCode(path string) ([]string, error) {
 		if len(t.Shape) < 2 || t.Shape[0]%64 != 0 || t.Shape[1] < 16 || t.Name == "token_embd.weight" && !tied {
 			continue
 		}
-		plain, coded := 16.0, 12.0
+		plain, coded, head := 16.0, 12.0, 64.0
 		switch t.Type {
 		case gguf.BF16:
 		case gguf.F16:
-			coded = 14
+			coded, head = 14, 128
 		case gguf.F32:
 			plain = 32
 			narrow, err := isBF16(f.Data(t))
@@ -204,9 +204,9 @@ func toCode(path string) ([]string, error) {
 		default:
 			continue
 		}
-		// Blocks are of 128 weights of a row, padded, and four rows have a palette and the like of up to 128 bytes.
+		// Blocks are of 128 weights of a row, padded, and four rows have a head of so many bytes if there are few escapes.
 		cols := float64(t.Shape[0])
-		if coded*math.Ceil(cols/128)*128/cols+8*128/(4*cols) < 0.95*plain {
+		if coded*math.Ceil(cols/128)*128/cols+8*head/(4*cols) < 0.95*plain {
 			names = append(names, t.Name)
 		}
 	}

@@ -1,6 +1,10 @@
 package mutant
 
-import "path"
+import (
+	"path"
+
+	"github.com/llama-zen-turbo/llama-zen-turbo/gen/report"
+)
 
 const zen5 = "ggml/src/ggml-cpu/zen5"
 
@@ -153,6 +157,54 @@ var Mutants = []Mutant{
 		Gate:  "identity",
 		Fails: []string{"-ub 1 / -t 1 differing outputs", "--seqs 9 --slot 7 / -t 1 differing outputs"},
 		Holds: []string{"33 tokens: -t 2 / -t 1 differing outputs", "run twice differing outputs"},
+	},
+	{
+		Name:  "codes: no float tensor is coded",
+		File:  path.Join(zen5, "code.cpp"),
+		Old:   "return (type == GGML_TYPE_BF16 || type == GGML_TYPE_F16 || type == GGML_TYPE_F32) && rows >= 16",
+		New:   "return false && (type == GGML_TYPE_BF16 || type == GGML_TYPE_F16 || type == GGML_TYPE_F32) && rows >= 16",
+		Gate:  report.FloatsPart,
+		Fails: []string{"ZT_CODE=auto matrices that are not coded", "ZT_CODE=11 matrices that are not coded"},
+		// Stock's path has stock's bits.
+		Holds: []string{"differing logits", "tokens made from other logits"},
+	},
+	{
+		Name: "codes: two entries of each palette change places",
+		File: path.Join(zen5, "code.cpp"),
+		Old:  "        memset(entry + at, 0x80, mark - at);\n",
+		New:  "        memset(entry + at, 0x80, mark - at);\n        std::swap(entry[0], entry[1]);\n",
+		Gate: report.FloatsPart,
+		Fails: []string{"ZT_CODE=12 tokens made from other logits", "prefill 1, ZT_CODE=11 differing logits", "prefill 512, ZT_CODE=12 differing logits",
+			"4 sequences, ZT_CODE=12 differing logits"},
+		Holds: []string{"ZT_CODE=off differing logits", "matrices that are not coded"},
+	},
+	{
+		Name:  "codes: the second block of a panel does not say that it has escapes",
+		File:  path.Join(zen5, "code.cpp"),
+		Old:   "flags[b] = missing != 0;",
+		New:   "flags[b] = missing != 0 && b != 1;",
+		Gate:  report.FloatsPart,
+		Fails: []string{"ZT_CODE=11 tokens made from other logits", "prefill 1, ZT_CODE=11 differing logits", "prefill 512, ZT_CODE=11 differing logits"},
+		Holds: []string{"ZT_CODE=off differing logits", "matrices that are not coded"},
+	},
+	{
+		Name:  "codes: an escape of the last step of a block has another exponent",
+		File:  path.Join(zen5, "code.cpp"),
+		Old:   "escapes += __builtin_popcountll(marked[s]);",
+		New:   "escapes[0] ^= s == 7 && marked[s] != 0;\n                escapes += __builtin_popcountll(marked[s]);",
+		Gate:  report.FloatsPart,
+		Fails: []string{"ZT_CODE=11 tokens made from other logits", "prefill 33, ZT_CODE=11 differing logits"},
+		Holds: []string{"ZT_CODE=off differing logits", "matrices that are not coded"},
+	},
+	{
+		Name:  "codes: single rows are added in the order of several",
+		File:  path.Join(zen5, "coded.cpp"),
+		Old:   "activations->ne[1] > 1 && weights",
+		New:   "activations->ne[1] > 0 && weights",
+		Gate:  report.FloatsPart,
+		// Activations are rounded to BF16 again and again, which hides a last bit from most tokens.
+		Fails: []string{"ZT_CODE=12 tokens made from other logits"},
+		Holds: []string{"prefill 5, ZT_CODE=12 differing logits", "4 sequences, ZT_CODE=12 differing logits"},
 	},
 	{
 		Name: "every matrix product leaks 2 KiB",

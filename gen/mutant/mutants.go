@@ -197,11 +197,11 @@ var Mutants = []Mutant{
 		Holds: []string{"ZT_CODE=off differing logits", "matrices that are not coded"},
 	},
 	{
-		Name:  "codes: single rows are added in the order of several",
-		File:  path.Join(zen5, "coded.cpp"),
-		Old:   "activations->ne[1] > 1 && weights",
-		New:   "activations->ne[1] > 0 && weights",
-		Gate:  report.FloatsPart,
+		Name: "codes: single rows are added in the order of several",
+		File: path.Join(zen5, "coded.cpp"),
+		Old:  "activations->ne[1] > 1 && weights",
+		New:  "activations->ne[1] > 0 && weights",
+		Gate: report.FloatsPart,
 		// Activations are rounded to BF16 again and again, which hides a last bit from most tokens.
 		Fails: []string{"ZT_CODE=12 tokens made from other logits"},
 		Holds: []string{"prefill 5, ZT_CODE=12 differing logits", "4 sequences, ZT_CODE=12 differing logits"},

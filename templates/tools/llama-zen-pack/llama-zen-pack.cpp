@@ -47,9 +47,9 @@ static const char * const usage =
     "bit. No other program reads a stored model: give them, llama-quantize and converters the GGUF, which -d restores, every\n"
     "byte of it.\n"
     "\n"
-    "Everything is written under a temporary name beside the target, read back, and renamed at the end; an error leaves no file. Takes as\n"
-    "much memory as the largest tensor. Of a split model (-00001-of-00003.gguf) each part is stored by itself, under names that are\n"
-    "numbered in the same way; parts may be stored or not.\n"
+    "Results are written under a temporary name beside the target and renamed at the end; an error leaves no file. Every tensor is decoded\n"
+    "and compared, and what is stored is read back. Takes as much memory as the largest tensor. Of a split model (-00001-of-00003.gguf)\n"
+    "each part is stored by itself, under names that are numbered in the same way; parts may be stored or not.\n"
     "\n"
     "Checksums cover every byte of a stored model. Programs verify them, all threads at work, before they use any of it, and refuse a\n"
     "file that was cut off or altered.\n"
@@ -186,8 +186,15 @@ class output {
 
     size_t tell() const { return end; }
 
-    // The name under which what was written so far can be read.
-    const char * name() const { return temporary; }
+    // Brings all that was written to the disk, out of the page cache, and returns the name under which it can be read there. The cache that
+    // reading fills is of huge pages, where the file system has them, which that of writing is not.
+    const char * settle() {
+        if (fsync(file) != 0) {
+            refuse(errno);
+        }
+        posix_fadvise(file, 0, 0, POSIX_FADV_DONTNEED);
+        return temporary;
+    }
 
     void finish() {
         const mode_t mask = umask(0);
@@ -467,7 +474,7 @@ static void pack(const options & o) {
     out.write_at(&preface, sizeof(preface), 0);
     out.write_at(entries.data, entries.size, table_at);
 
-    const auto written = ggml_zen5_stored::open(out.name());
+    const auto written = ggml_zen5_stored::open(out.settle());
     if (written == nullptr) {
         fail("%s cannot be read back: %s", o.to.c_str(), strerror(errno));
     }

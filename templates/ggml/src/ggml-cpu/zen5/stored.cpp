@@ -222,6 +222,7 @@ std::unique_ptr<ggml_zen5_stored> ggml_zen5_stored::open(const std::string & pat
     if (map == MAP_FAILED) {
         fail("%s cannot be mapped: %s", path.c_str(), strerror(errno));
     }
+    madvise(map, st.st_size, MADV_HUGEPAGE);  // of the page cache, if it is filled here
     try {
         std::unique_ptr<ggml_zen5_stored> stored(new ggml_zen5_stored(path, map, st.st_size));
         stored->mapped = true;

@@ -9,7 +9,9 @@ import (
 
 	"github.com/llama-zen-turbo/llama-zen-turbo/gen/build"
 	"github.com/llama-zen-turbo/llama-zen-turbo/gen/fault"
+	"github.com/llama-zen-turbo/llama-zen-turbo/gen/model"
 	"github.com/llama-zen-turbo/llama-zen-turbo/gen/report"
+	"github.com/llama-zen-turbo/llama-zen-turbo/gen/workspace"
 )
 
 // Faults puts the programs of the chosen target through faults of the machine and of model files.
@@ -26,12 +28,16 @@ func Faults(ctx context.Context, r Run) error {
 		if err != nil {
 			return err
 		}
-		model, err := r.synthetic(ctx, stock, "tiny")
+		q8, err := r.synthetic(ctx, stock, "tiny")
+		if err != nil {
+			return err
+		}
+		floats, err := model.Make(ctx, r.Log, r.Workspace, r.Workspace.Src(workspace.Variant{}), "tiny64", "bf16")
 		if err != nil {
 			return err
 		}
 		found, err := fault.Run(ctx, r.Log, fault.Options{
-			Stock: stock.Bin, Tuned: tuned.Bin, Model: model, Date: time.Now().UTC(),
+			Stock: stock.Bin, Tuned: tuned.Bin, Model: q8, Floats: floats, Date: time.Now().UTC(),
 			Environment: describe(tuned, report.Environment{}),
 		})
 		if len(found.Outcomes) > 0 {

@@ -18,6 +18,8 @@ var corruptScenarios = []scenario{
 	{"scales that are not numbers, --check-tensors", "refused with the tensor's name, as by stock", checkedTensors},
 	{"rows with scales that are not numbers", "those logits are not numbers, as in stock; all others keep their bits", poisonedRows},
 	{"a layer with scales that are not numbers", "ends as stock does; a server goes on answering", poisonedLayer},
+	{"float weights that are not numbers, --check-tensors", "refused with the tensor's name, as by stock", checkedFloats},
+	{"rows of coded float weights that are not numbers", "those logits are not numbers, as in stock; all others keep their bits", poisonedFloats},
 	{"file cut short", "refused in one line, as by stock", cutFile},
 	{"header that lies", "refused in one line, as by stock", lyingHeader},
 }
@@ -27,6 +29,23 @@ const (
 	halfNaN = 0x7e00
 	halfInf = 0x7c00
 )
+
+// BF16 numbers that are none: a quiet NaN, one that conversions would make quiet, and infinities.
+var notBF16 = []uint16{0x7fc0, 0x7f81, 0xff80, 0x7f80}
+
+// poisonBF16 sets a weight in a row of a BF16 tensor, behind the first block that is coded.
+func (m *image) poisonBF16(tensor string, row int64, weight uint16) error {
+	const column = 150
+	t, err := m.Tensor(tensor)
+	if err != nil {
+		return err
+	}
+	if t.Type != gguf.BF16 || row >= t.Rows() || t.Shape[0] <= column {
+		return fmt.Errorf("%s: tensor %s is %s with %d rows of %d", m.Name, tensor, t.Type, t.Rows(), t.Shape[0])
+	}
+	binary.LittleEndian.PutUint16(m.bytes[t.Offset+row*t.Type.RowBytes(t.Shape[0])+2*column:], weight)
+	return nil
+}
 
 // poison sets the first scale in a row of a Q8_0 tensor: a block begins with its scale.
 func (m *image) poison(tensor string, row int64, scale uint16) error {
@@ -85,6 +104,20 @@ func checkedTensors(ctx context.Context, l *lab) (got string, err error) {
 	return got, nil
 }
 
+func checkedFloats(ctx context.Context, l *lab) (got string, err error) {
+	const tensor = "blk.1.ffn_up.weight"
+	for _, weight := range notBF16 {
+		model, err := l.alterOf(l.floats, "poisoned", func(m *image) error { return m.poisonBF16(tensor, 7, weight) })
+		if err != nil {
+			return "", err
+		}
+		if got, err = l.bothRefuse(ctx, l.completion(model).with("--check-tensors"), "tensor '"+tensor+"' has invalid data"); err != nil {
+			return "", err
+		}
+	}
+	return got, nil
+}
+
 // logits are what zt-probe logits writes.
 type logits struct {
 	tokens []int32
@@ -123,10 +156,24 @@ func (l *lab) logitsOf(ctx context.Context, b program.Build, model string) (logi
 	return all, err
 }
 
-// poisonedRows takes rows of the output matrix from a full panel, from both sides of its end, and the last row, in a panel that is not full.
 func poisonedRows(ctx context.Context, l *lab) (string, error) {
+	return l.poisonedRows(ctx, l.model, func(m *image, tensor string, i int, row int64) error {
+		return m.poison(tensor, row, []uint16{halfNaN, halfInf}[i%2])
+	})
+}
+
+// poisonedFloats has numbers in the palettes of panels that no other weight has.
+func poisonedFloats(ctx context.Context, l *lab) (string, error) {
+	return l.poisonedRows(ctx, l.floats, func(m *image, tensor string, i int, row int64) error {
+		return m.poisonBF16(tensor, row, notBF16[i])
+	})
+}
+
+// poisonedRows takes rows of the output matrix of a model from a full panel, from both sides of its end, and the last row, in a panel that is
+// not full. poison alters row number i of them.
+func (l *lab) poisonedRows(ctx context.Context, healthyModel string, poison func(m *image, tensor string, i int, row int64) error) (string, error) {
 	const tensor = "token_embd.weight"
-	m, err := readImage(l.model)
+	m, err := readImage(healthyModel)
 	if err != nil {
 		return "", err
 	}
@@ -134,7 +181,7 @@ func poisonedRows(ctx context.Context, l *lab) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	healthy, err := l.logitsOf(ctx, l.tuned, l.model)
+	healthy, err := l.logitsOf(ctx, l.tuned, healthyModel)
 	if err != nil {
 		return "", err
 	}
@@ -142,9 +189,9 @@ func poisonedRows(ctx context.Context, l *lab) (string, error) {
 	if slices.ContainsFunc(healthy.tokens, func(token int32) bool { return slices.Contains(poisoned, int64(token)) }) {
 		return "", fmt.Errorf("the tokens %v of zt-probe are among the rows %v", healthy.tokens, poisoned)
 	}
-	model, err := l.alter("poisoned", func(m *image) error {
+	model, err := l.alterOf(healthyModel, "poisoned", func(m *image) error {
 		for i, row := range poisoned {
-			if err := m.poison(tensor, row, []uint16{halfNaN, halfInf}[i%2]); err != nil {
+			if err := poison(m, tensor, i, row); err != nil {
 				return err
 			}
 		}

@@ -26,6 +26,7 @@ import (
 type Options struct {
 	Stock, Tuned string // folders of programs: zt-probe, llama-completion, llama-server
 	Model        string // a Q8_0 model of the tiny shape
+	Floats       string // a BF16 one of the tiny64 shape
 	Date         time.Time
 	Environment  report.Environment // what report.Host cannot know
 }
@@ -103,6 +104,7 @@ type lab struct {
 	machine
 	stock, tuned program.Build
 	model        string
+	floats       string
 	models       string // folder of altered models
 	work         string // where programs run; nothing may stay there
 	limit        time.Duration
@@ -126,6 +128,7 @@ func Run(ctx context.Context, log *progress.Log, o Options) (Report, error) {
 		stock:   program.Build{Name: "stock", Bin: o.Stock},
 		tuned:   program.Build{Name: "tuned", Bin: o.Tuned},
 		model:   o.Model,
+		floats:  o.Floats,
 		limit:   limit,
 	}
 	for _, b := range []program.Build{l.stock, l.tuned} {

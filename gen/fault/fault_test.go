@@ -332,6 +332,53 @@ func TestModels(t *testing.T) {
 	}
 }
 
+// TestPoisonBF16 sets one weight.
+func TestPoisonBF16(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "model.gguf")
+	ones := func(dst []byte, _ int64) error {
+		for i := range dst {
+			dst[i] = 1
+		}
+		return nil
+	}
+	err := gguf.Write(t.Context(), path, nil, []gguf.Source{
+		{Name: "a", Type: gguf.F32, Shape: []int64{160, 2}, Rows: ones},
+		{Name: "b", Type: gguf.BF16, Shape: []int64{160, 3}, Rows: ones},
+		{Name: "c", Type: gguf.BF16, Shape: []int64{128, 3}, Rows: ones},
+	}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := readImage(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := m.Tensor("b")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := m.poisonBF16("b", 2, 0x7fc0); err != nil {
+		t.Fatal(err)
+	}
+	for i, x := range m.bytes[b.Offset:][:b.Size] {
+		want := byte(1)
+		switch i {
+		case 2 * (2*160 + 150):
+			want = 0xc0
+		case 2*(2*160+150) + 1:
+			want = 0x7f
+		}
+		if x != want {
+			t.Errorf("byte %d is %#x, want %#x", i, x, want)
+		}
+	}
+	for tensor, row := range map[string]int64{"a": 0, "b": 3, "c": 0, "d": 0} {
+		if err := m.poisonBF16(tensor, row, 0x7fc0); err == nil || !strings.Contains(err.Error(), tensor) {
+			t.Errorf("row %d of %s: %v", row, tensor, err)
+		}
+	}
+}
+
 // TestMissingPrograms names what a build lacks before anything runs.
 func TestMissingPrograms(t *testing.T) {
 	l := fakeLab(t, "")

@@ -47,7 +47,12 @@ func (m image) data() int64 { return m.Tensors[0].Offset }
 
 // alter writes a copy of the lab's model after change has had its way with it, and returns its path.
 func (l *lab) alter(name string, change func(*image) error) (string, error) {
-	m, err := readImage(l.model)
+	return l.alterOf(l.model, name, change)
+}
+
+// alterOf is alter for another model.
+func (l *lab) alterOf(model, name string, change func(*image) error) (string, error) {
+	m, err := readImage(model)
 	if err != nil {
 		return "", err
 	}

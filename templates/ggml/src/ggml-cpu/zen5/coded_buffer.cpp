@@ -127,7 +127,8 @@ static void set_coded(ggml_backend_buffer_t buffer, ggml_tensor * t, const void 
         memcpy(whole.data() + offset, data, size);
         data = whole.data();
     }
-    encode(t->data, t->type, data, t->ne[1], t->ne[0], t->ne[2]);
+    const size_t used = encode(t->data, t->type, data, t->ne[1], t->ne[0], t->ne[2]);
+    pages_drop((uint8_t *) t->data + used, coded_bound(t->type, t->ne[1], t->ne[0], t->ne[2]) - used);
     describe(t);
 
     GGML_UNUSED(buffer);
@@ -184,8 +185,9 @@ static ggml_backend_buffer_t alloc_coded(ggml_backend_buffer_type_t buft, size_t
     return new_coded_buffer(buft, block, size);
 }
 
+// A huge page: what a tensor leaves unused of one before its start could not be given back.
 static size_t get_coded_alignment(ggml_backend_buffer_type_t buft) {
-    return 64;
+    return size_t(2) << 20;
 
     GGML_UNUSED(buft);
 }

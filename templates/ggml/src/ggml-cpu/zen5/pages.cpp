@@ -133,6 +133,20 @@ page_block pages_reserve(size_t size) {
     return block;
 }
 
+// Calls madvise for the whole pages of a range.
+static void advise(const void * start, size_t size, int advice) {
+    const uintptr_t page  = sysconf(_SC_PAGESIZE);
+    const uintptr_t first = round_up((uintptr_t) start, page);
+    const uintptr_t last  = ((uintptr_t) start + size) / page * page;
+    if (first < last) {
+        madvise((void *) first, last - first, advice);
+    }
+}
+
+void pages_drop(void * start, size_t size) {
+    advise(start, size, MADV_DONTNEED);
+}
+
 void pages_free(const page_block & block) {
     if (block.map != nullptr) {
         munmap(block.map, block.mapped);
@@ -142,13 +156,10 @@ void pages_free(const page_block & block) {
 }  // namespace ggml::cpu::zen5
 
 void ggml_zen5_drop_mapped(const void * data, size_t size) {
-    const uintptr_t page  = sysconf(_SC_PAGESIZE);
-    const uintptr_t first = ((uintptr_t) data + page - 1) / page * page;
-    const uintptr_t last  = ((uintptr_t) data + size) / page * page;
-    if (first < last) {
-        madvise((void *) first, last - first, MADV_DONTNEED);
-        // A touch of the small tensors between packed ones maps what surrounds it in the page cache, up to 2 MiB where that is in huge
-        // pages. Other advice for these pages makes them a mapping of their own, which such a touch does not reach into.
-        madvise((void *) first, last - first, MADV_NOHUGEPAGE);
-    }
+    using namespace ggml::cpu::zen5;
+
+    advise(data, size, MADV_DONTNEED);
+    // A touch of the small tensors between packed ones maps what surrounds it in the page cache, up to 2 MiB where that is in huge
+    // pages. Other advice for these pages makes them a mapping of their own, which such a touch does not reach into.
+    advise(data, size, MADV_NOHUGEPAGE);
 }

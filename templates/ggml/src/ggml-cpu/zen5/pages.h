@@ -23,6 +23,9 @@ page_block pages_alloc(size_t size);
 // never be, which is why none comes from the pool and nobody is warned.
 page_block pages_reserve(size_t size);
 
+// Gives back the memory of the whole 4 KiB pages in a part of a block of that kind: the rest of a huge page of which only the start is used.
+void pages_drop(void * start, size_t size);
+
 void pages_free(const page_block & block);
 
 }  // namespace ggml::cpu::zen5

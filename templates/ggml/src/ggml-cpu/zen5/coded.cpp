@@ -95,7 +95,7 @@ void coded_multiplier::multiply(const product & p, int64_t first, int64_t last, 
 
 // Computes a group's columns of a panel that lies at head and `at`.
 void coded_multiplier::compute(const product & p, int64_t g, int64_t panel, code c, const uint8_t * head, const uint8_t * at) const {
-    constexpr int64_t soon = 32 << 10;
+    constexpr int64_t soon = 4 << 10;
 
     const float_kernels & k      = *kernels_of(wide, (int) c);
     const int64_t         row    = p.groups.start(g);

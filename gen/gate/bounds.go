@@ -399,6 +399,10 @@ var (
 		"16 shapes of experts and 21 of other matrices, each with two thread counts or more; a self test that leaves them out proves nothing"}
 	encoderChecksMade = Gate{"checks", "", report.AtLeast, 48,
 		"3 policies with 16 kinds of weights or more each; an encoder that a self test leaves out may lose weights"}
+	codedChecksMade = Gate{"checks", "", report.AtLeast, 15,
+		"5 shapes of experts with 3 numbers of threads, and more of all else; what is left out may differ from stock in its last bits"}
+	upstreamProducts = Gate{"tests", "", report.AtLeast, 4,
+		"what upstream has at least of each with k a multiple of 64; supporting less must not mean being tested less"}
 	failedTests = Gate{"failed tests", "", report.AtMost, 0,
 		"upstream's own bounds on the error, which it has for each operator"}
 	upstreamTests = Gate{"tests", "", report.AtLeast, 1,

@@ -19,8 +19,11 @@ import (
 	"github.com/llama-zen-turbo/llama-zen-turbo/gen/progress"
 )
 
-// BufferType is the ggml buffer type that tuned builds keep packed weights in.
-const BufferType = "CPU_ZEN5"
+// BufferType and CodedBufferType are the ggml buffer types that tuned builds keep packed and coded weights in.
+const (
+	BufferType      = "CPU_ZEN5"
+	CodedBufferType = "CPU_ZEN5_CODED"
+)
 
 // UpstreamTests are the tests of upstream that Verify runs from Options.Tests.
 var UpstreamTests = []string{"test-backend-ops", "test-export-graph-ops"}
@@ -37,13 +40,28 @@ func (v *verifier) operators(ctx context.Context, s *progress.Step) error {
 		return err
 	}
 	s.Count(1, 3, "test-backend-ops")
-	own, err := v.backendOps(ctx, "-p", v.upstreamFilter())
+	own, err := v.backendOps(ctx, BufferType, "-p", v.upstreamFilter())
 	if err != nil {
 		return err
 	}
 	v.judgeOwnCases(own)
 
 	tests := own.total()
+	if v.types == nil {
+		coded, err := v.backendOps(ctx, CodedBufferType, "-p", `^type(_a)?=(`+strings.Join(codedTypes, "|")+`),`)
+		if err != nil {
+			return err
+		}
+		for _, t := range codedTypes {
+			for _, op := range codedProducts {
+				c := claim{op, t}
+				found := cmp.Or(coded[c], &operatorTests{})
+				v.judge(upstreamProducts, "", "test-backend-ops coded "+c.String(), Measurement{Value: float64(found.run)})
+				v.judge(failedTests, "", "test-backend-ops coded "+c.String(), Measurement{Value: float64(found.failed), Note: found.failure})
+			}
+		}
+		tests += coded.total()
+	}
 	for _, m := range v.Models {
 		if !m.Operators {
 			continue
@@ -53,7 +71,7 @@ func (v *verifier) operators(ctx context.Context, s *progress.Step) error {
 		if _, _, err := v.tests.Output(ctx, "test-export-graph-ops", "-m", m.Path, "-t", strconv.Itoa(v.Threads), "-o", file); err != nil {
 			return err
 		}
-		graph, err := v.backendOps(ctx, "--test-file", file)
+		graph, err := v.backendOps(ctx, BufferType, "--test-file", file)
 		if err != nil {
 			return err
 		}
@@ -128,13 +146,18 @@ func (v *verifier) selfTest(ctx context.Context) (checks int, err error) {
 		for _, check := range encoderChecks {
 			v.judge(encoderChecksMade, "", fmt.Sprintf("zt-selftest %s %s", t, check), Measurement{Value: float64(made[claim{check, t}])})
 		}
+		for _, check := range slices.Concat(codedProducts, []string{"GET_ROWS", "round trip"}) {
+			v.judge(codedChecksMade, "", fmt.Sprintf("zt-selftest %s %s", t, check), Measurement{Value: float64(made[claim{check, t}])})
+		}
 	}
 	return checks, nil
 }
 
-// codedTypes are the types of weights that are coded, and encoderChecks what zt-selftest checks of the encoder with each.
+// codedTypes are the types of weights that are coded, codedProducts the products of such weights, and encoderChecks what zt-selftest checks
+// of the encoder with each type.
 var (
 	codedTypes    = []string{"bf16", "f16", "f32"}
+	codedProducts = []string{"MUL_MAT", "MUL_MAT_ID"}
 	encoderChecks = []string{
 		"coded round trip", "coded layout", "coded choice", "coded bits", "coded size", "coded twice", "coded faults",
 	}
@@ -180,9 +203,9 @@ func (t testsByClaim) total() (n int) {
 	return n
 }
 
-// backendOps runs upstream's tests of operators that read weights, with the weights in our buffer type.
-func (v *verifier) backendOps(ctx context.Context, args ...string) (testsByClaim, error) {
-	args = append([]string{"test", "-b", "CPU", "--buft", BufferType, "-o", weightOps, "--output", "csv"}, args...)
+// backendOps runs upstream's tests of operators that read weights, with the weights in a buffer type of ours.
+func (v *verifier) backendOps(ctx context.Context, bufferType string, args ...string) (testsByClaim, error) {
+	args = append([]string{"test", "-b", "CPU", "--buft", bufferType, "-o", weightOps, "--output", "csv"}, args...)
 	stdout, _, err := v.tests.Output(ctx, "test-backend-ops", args...)
 	found, parseErr := parseBackendOps(stdout)
 	if parseErr != nil {

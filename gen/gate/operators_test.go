@@ -54,6 +54,13 @@ func fakeOperators(program string, args []string, fault string) error {
 				}
 			}
 		}
+		for _, t := range codedTypes {
+			for _, check := range []string{"MUL_MAT", "MUL_MAT_ID", "GET_ROWS", "round trip"} {
+				if fault != "coded rows without a self test" || t != "bf16" || check != "GET_ROWS" {
+					fmt.Printf("{\"type\":%q,\"check\":%q,\"passed\":15,\"failed\":0}\n", t, check)
+				}
+			}
+		}
 		if failed > 0 || fault == "self test ends badly" {
 			return errors.New("exit")
 		}
@@ -68,6 +75,23 @@ func fakeOperators(program string, args []string, fault string) error {
 			fmt.Print(backendOpsRow("MUL_MAT", "name=Qcur-0,type=f32,ne=[160,1,1,1],op_params=[],sources=q8_0[160,160,1,1],f32[160,1,1,1]", true, ""))
 			fmt.Print(backendOpsRow("GET_ROWS", "name=embd,type=f32,ne=[160,1,1,1],op_params=[],sources=q8_0[160,9,1,1],i32[1,1,1,1]", fault != "rows on stock's path", ""))
 			fmt.Print(backendOpsRow("GET_ROWS", "name=node_1,type=f32,ne=[160,1,1,1],op_params=[],sources=f32[160,1,1,1],i32[1,1,1,1]", false, ""))
+		}
+		return nil
+	}
+	if slices.Contains(args, CodedBufferType) {
+		for _, t := range codedTypes {
+			for i := range 4 {
+				params := fmt.Sprintf("type_a=%s,type_b=f32,m=16,n=%d,k=256", t, i)
+				fmt.Print(backendOpsRow("MUL_MAT", params, fault != "claims too little of coded weights" || t != "f16", ""))
+				message := ""
+				if fault == "wrong operator of coded weights" && t == "f32" && i == 2 {
+					message = "test failed"
+				}
+				fmt.Print(backendOpsRow("MUL_MAT_ID", params, true, message))
+			}
+		}
+		if fault == "wrong operator of coded weights" {
+			return errors.New("exit")
 		}
 		return nil
 	}
@@ -102,6 +126,9 @@ func TestOperatorGates(t *testing.T) {
 		{"a type without a self test", []string{"zt-selftest iq3_s MUL_MAT_ID checks is 0, not at least 32"}},
 		{"lost weights", []string{"zt-selftest f32 coded round trip failed checks is 2, not at most 0"}},
 		{"a coded type without a self test", []string{"zt-selftest f16 coded round trip checks is 0, not at least 48", "zt-selftest f16 coded faults checks is 0"}},
+		{"coded rows without a self test", []string{"zt-selftest bf16 GET_ROWS checks is 0, not at least 15"}},
+		{"claims too little of coded weights", []string{"test-backend-ops coded f16 MUL_MAT tests is 0, not at least 4"}},
+		{"wrong operator of coded weights", []string{"test-backend-ops coded f32 MUL_MAT_ID failed tests is 1, not at most 0"}},
 		{"self test ends badly", []string{"tuned zt-selftest", "exit"}},
 		{"wrong operator", []string{"test-backend-ops q8_0 MUL_MAT failed tests is 1, not at most 0"}},
 		{"claims too little", []string{"test-backend-ops q8_0 MUL_MAT tests is 20, not at least 21"}},

@@ -21,7 +21,7 @@ type Code uint8
 
 // Codes, by the numbers that a coded tensor's directory has.
 const (
-	B11 Code = iota // BF16: low bytes and 3-bit indices into a palette of high bytes
+	B11 Code = iota // BF16: low bytes and 3-bit indices into a palette of high bytes, once a base was added
 	B12             // BF16: low bytes and 4-bit indices
 	B16             // BF16 as they are
 	H14             // F16: low bytes and 6-bit indices
@@ -85,7 +85,16 @@ func (c Code) StepBytes() int {
 // BlockBytes returns the size of a block.
 func (c Code) BlockBytes() int { return c.Vectors()*Line + Steps*c.StepBytes() }
 
-// PaletteBytes returns the size of the palette in a panel's head.
+// bases returns what may be added to words before they are split into bytes.
+func (c Code) bases() []uint16 {
+	if c != B11 {
+		return []uint16{0}
+	}
+	// High bytes are pairs of binades, and a base moves where they begin: in steps of a quarter of a binade.
+	return []uint16{0, 32, 64, 96, 128, 160, 192, 224}
+}
+
+// PaletteBytes returns the size of the palette in a panel's head, and of the base behind it.
 func (c Code) PaletteBytes() int {
 	switch c {
 	case B11, B12:

@@ -119,9 +119,12 @@ func checkRoundTrip(t *testing.T, c Code, d Domain, w Words) Panel {
 			if word != w.at(row, k) {
 				t.Fatalf("%v in %v: weight %d of row %d is %#x, want %#x", c, d, k, row, word, w.at(row, k))
 			}
-			if !c.Plain() && !bytes.Contains(p.Head[:c.Entries()-1], []byte{byte(word >> 8)}) {
+			if c.Plain() {
+				continue
+			}
+			if palette := p.Palette(); !bytes.Contains(palette.Bytes[:c.Entries()-1], []byte{palette.High(word)}) {
 				marked[k/Cols]++
-				lacking[k/Cols] = lacking[k/Cols] || byte(word>>8) != p.Head[c.Entries()-1]
+				lacking[k/Cols] = lacking[k/Cols] || palette.High(word) != palette.Bytes[c.Entries()-1]
 			}
 		}
 	}
@@ -142,10 +145,16 @@ func checkRoundTrip(t *testing.T, c Code, d Domain, w Words) Panel {
 	if most != all {
 		t.Errorf("%d escapes at most counted, and there are %d", most, all)
 	}
-	for i, b := range palette {
-		if bytes.IndexByte(palette, b) != i {
-			t.Errorf("the palette %x has %#x twice", palette, b)
+	if got := p.Palette(); got.Base != palette.Base || !bytes.Equal(got.Bytes, palette.Bytes) {
+		t.Errorf("the head has palette %v, not %v", got, palette)
+	}
+	for i, b := range palette.Bytes {
+		if bytes.IndexByte(palette.Bytes, b) != i {
+			t.Errorf("the palette %x has %#x twice", palette.Bytes, b)
 		}
+	}
+	if c == B11 && (palette.Base%32 != 0 || palette.Base > 255 || !bytes.Equal(p.Head[10:16], make([]byte, 6))) {
+		t.Errorf("the base is %d, and behind it is %x", palette.Base, p.Head[10:16])
 	}
 	if size := c.PaletteBytes() + p.Len() + escapes; len(p.Head) < size || len(p.Head) >= size+Line {
 		t.Errorf("a head of %d bytes for %d blocks with %d escapes", len(p.Head), p.Len(), escapes)
@@ -174,9 +183,9 @@ func TestEscapesEverywhere(t *testing.T) {
 			if c.Plain() {
 				continue
 			}
-			palette := make([]byte, c.Entries())
-			for i := range palette {
-				palette[i] = byte(0x80 + i)
+			palette := Palette{Bytes: make([]byte, c.Entries())}
+			for i := range palette.Bytes {
+				palette.Bytes[i] = byte(0x80 + i)
 			}
 			p := EncodeBy(palette, c, d, w)
 			if size := c.PaletteBytes() + p.Len() + Rows*k; len(p.Head) != (size+Line-1)/Line*Line {
@@ -194,6 +203,59 @@ func TestEscapesEverywhere(t *testing.T) {
 			p.Head = p.Head[:c.PaletteBytes()+p.Len()+Rows*k-1]
 			if _, err := p.Decode(); err == nil {
 				t.Errorf("%v in %v: a missing escape goes unnoticed", c, d)
+			}
+		}
+	}
+}
+
+// TestBase has BF16 weights of which no high byte with base 0 holds a pair of binades that a palette serves well.
+func TestBase(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 1))
+	for position := range 8 {
+		scale := math.Exp2(-6 + float64(position)/4)
+		w := fill(2048, func(int, int) uint32 { return math.Float32bits(float32(scale*r.NormFloat64())) >> 16 })
+		p := checkRoundTrip(t, B11, BF16, w)
+		palette, escapes := B11.Palette(w)
+		if share := float64(escapes) / (Rows * 2048); share > 0.03 {
+			t.Errorf("scale 2^%g: %.4f of the weights escape", math.Log2(scale), share)
+		}
+		for _, base := range B11.bases() {
+			if _, marked, _ := B11.palette(w, base); marked < escapes || marked == escapes && base < palette.Base {
+				t.Errorf("scale 2^%g: base %d has %d escapes, and %d has %d", math.Log2(scale), palette.Base, escapes, base, marked)
+			}
+		}
+		if head := binary.LittleEndian.Uint16(p.Head[8:]); head != palette.Base {
+			t.Errorf("the head has base %d, not %d", head, palette.Base)
+		}
+	}
+	// Eight bytes need no escapes as they are, although base 128 makes one of the first two, and few of the others become others.
+	w := fill(2048, func(row, i int) uint32 {
+		switch {
+		case i%8 < 2:
+			return [...]uint32{0x10f0, 0x1110}[i%8]
+		case i%101 == 0:
+			return 0x2000 | uint32(i%8)<<10 | 0x90
+		}
+		return 0x2000 | uint32(i%8)<<10
+	})
+	if _, marked, rare := B11.palette(w, 128); marked == 0 || marked > 100 || rare == 0 {
+		t.Errorf("with base 128 %d weights have the index of the mark, and %d a byte that the palette lacks", marked, rare)
+	}
+	if palette, _ := B11.Palette(w); palette.Base != 0 {
+		t.Errorf("eight bytes have base %d", palette.Base)
+	}
+	// Any base will do, since words wrap around.
+	palette, _ := B11.Palette(w)
+	for _, base := range []uint16{1, 0xff, 0x100, 0x8000, 0xffff} {
+		palette.Base = base
+		p := EncodeBy(palette, B11, F32, w)
+		got, err := p.Decode()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for row := range got {
+			if !slices.Equal(got[row], w[row]) {
+				t.Errorf("base %#x: row %d differs", base, row)
 			}
 		}
 	}

@@ -34,7 +34,7 @@ func (w Words) at(row, k int) uint32 {
 type Panel struct {
 	Code   Code
 	Domain Domain // the order of bytes depends on it
-	Head   []byte // palette, flags and escapes, of a multiple of 64 bytes; none of plain codes
+	Head   []byte // palette and base, flags and escapes, of a multiple of 64 bytes; none of plain codes
 	Blocks []byte
 }
 
@@ -44,15 +44,42 @@ func (p Panel) Len() int { return len(p.Blocks) / p.Code.BlockBytes() }
 // Bits returns the size of the panel.
 func (p Panel) Bits() int { return 8 * (len(p.Head) + len(p.Blocks)) }
 
-// Palette returns the high bytes that indices of a code stand for, the last being the mark, and how many of the words are escapes at most:
-// all that have the mark's byte are none if no block has one of theirs and one that the palette lacks. Entries are the most frequent bytes,
-// of equals the smaller.
-func (c Code) Palette(w Words) (palette []byte, escapes int) {
+// Palette is what a code with indices looks high bytes up in. The high and the low byte of a word are those of the word plus the base, modulo 2^16:
+// only B11 has a base that is not zero.
+type Palette struct {
+	Base  uint16
+	Bytes []byte // what indices stand for, the last being the mark
+}
+
+// High returns the high byte of a word.
+func (p Palette) High(word uint32) byte { return byte((word + uint32(p.Base)) >> 8) }
+
+// Palette returns the palette that suits words best, and how many of them are escapes at most: all that have the mark's byte are none if no
+// block has one of theirs and one that the palette lacks. Entries are the most frequent bytes, of equals the smaller. The base is that with which the
+// fewest words have the index of the mark, which count as none if the palette lacks no byte: of several the smallest.
+func (c Code) Palette(w Words) (palette Palette, escapes int) {
+	fewest := -1
+	for _, base := range c.bases() {
+		p, marked, rare := c.palette(w, base)
+		need := marked
+		if rare == 0 {
+			need = 0
+		}
+		if fewest < 0 || need < fewest {
+			palette, escapes, fewest = p, marked, need
+		}
+	}
+	return palette, escapes
+}
+
+// palette returns the palette with a base, how many words have the index of its mark, and how many of these a byte that it lacks.
+func (c Code) palette(w Words, base uint16) (p Palette, marked, rare int) {
+	p.Base = base
 	var count [256]int
 	n := w.blocks() * Cols
 	for row := range w {
 		for k := range n {
-			count[w.at(row, k)>>8&0xff]++
+			count[p.High(w.at(row, k))]++
 		}
 	}
 	order := make([]byte, len(count))
@@ -60,24 +87,25 @@ func (c Code) Palette(w Words) (palette []byte, escapes int) {
 		order[i] = byte(i)
 	}
 	slices.SortStableFunc(order, func(a, b byte) int { return cmp.Compare(count[b], count[a]) })
-	for _, b := range order[c.Entries()-1:] {
-		escapes += count[b]
+	for _, b := range order[c.Entries():] {
+		rare += count[b]
 	}
-	return order[:c.Entries()], escapes
+	p.Bytes = order[:c.Entries()]
+	return p, rare + count[order[c.Entries()-1]], rare
 }
 
 // Encode codes a panel by the palette that leaves the fewest escapes. Words must be of the code's width: it panics where they are not, and
 // where the domain has no such code.
 func Encode(c Code, d Domain, w Words) Panel {
 	if c.Plain() {
-		return EncodeBy(nil, c, d, w)
+		return EncodeBy(Palette{}, c, d, w)
 	}
 	palette, _ := c.Palette(w)
 	return EncodeBy(palette, c, d, w)
 }
 
-// EncodeBy codes a panel by any palette of different bytes, as many as the code has entries.
-func EncodeBy(palette []byte, c Code, d Domain, w Words) Panel {
+// EncodeBy codes a panel by any palette of different bytes, as many as the code has entries. The base may be any in B11, and is 0 in others.
+func EncodeBy(palette Palette, c Code, d Domain, w Words) Panel {
 	if !slices.Contains(d.Codes(), c) {
 		panic(fmt.Sprintf("code: %v is none of %v's", c, d))
 	}
@@ -99,13 +127,14 @@ func EncodeBy(palette []byte, c Code, d Domain, w Words) Panel {
 		return p
 	}
 
-	if len(palette) != c.Entries() {
-		panic(fmt.Sprintf("code: a palette of %d bytes for %v", len(palette), c))
+	if len(palette.Bytes) != c.Entries() || palette.Base != 0 && c != B11 {
+		panic(fmt.Sprintf("code: a palette of %d bytes and a base of %d for %v", len(palette.Bytes), palette.Base, c))
 	}
-	mark := len(palette) - 1
-	p.Head = slices.Clone(palette)
-	for len(p.Head) < c.PaletteBytes() {
-		p.Head = append(p.Head, palette...)
+	mark := len(palette.Bytes) - 1
+	p.Head = slices.Clone(palette.Bytes)
+	if c == B11 {
+		p.Head = binary.LittleEndian.AppendUint16(p.Head, palette.Base)
+		p.Head = append(p.Head, make([]byte, c.PaletteBytes()-len(p.Head))...)
 	}
 	flags := make([]byte, w.blocks())
 	var escapes []byte
@@ -116,18 +145,19 @@ func EncodeBy(palette []byte, c Code, d Domain, w Words) Panel {
 			low := block[c.Vectors()*Line+s*Step:][:Step]
 			for at := range low {
 				word := w.at(s%Rows, b*Cols+s/Rows*Step+c.weightOf(d, at))
-				low[at] = byte(word)
-				index := bytes.IndexByte(palette[:mark], byte(word>>8))
+				low[at] = byte(word + uint32(palette.Base))
+				high := palette.High(word)
+				index := bytes.IndexByte(palette.Bytes[:mark], high)
 				if index < 0 {
 					index = mark
-					marked = append(marked, byte(word>>8))
+					marked = append(marked, high)
 				}
 				for _, i := range c.pieces(s) {
 					block[i.vector*Line+at] |= byte(index>>i.at&(1<<i.bits-1)) << i.shift
 				}
 			}
 		}
-		if slices.ContainsFunc(marked, func(high byte) bool { return high != palette[mark] }) {
+		if slices.ContainsFunc(marked, func(high byte) bool { return high != palette.Bytes[mark] }) {
 			flags[b] = 1
 			escapes = append(escapes, marked...)
 		}
@@ -156,6 +186,15 @@ func (p Panel) get(i int) uint32 {
 	return uint32(binary.LittleEndian.Uint16(p.Blocks[2*i:]))
 }
 
+// Palette returns the palette in a panel's head, of a code that has one.
+func (p Panel) Palette() Palette {
+	palette := Palette{Bytes: p.Head[:p.Code.Entries()]}
+	if p.Code == B11 {
+		palette.Base = binary.LittleEndian.Uint16(p.Head[p.Code.Entries():])
+	}
+	return palette
+}
+
 // Decode returns the words of a panel, of a multiple of Cols in each row. It is an error if the head ends before the escapes do, or does
 // not fit the blocks otherwise.
 func (p Panel) Decode() (Words, error) {
@@ -175,7 +214,7 @@ func (p Panel) Decode() (Words, error) {
 	if len(p.Head) < c.PaletteBytes()+p.Len() {
 		return w, fmt.Errorf("a head of %d bytes has no room for a palette and flags of %d blocks", len(p.Head), p.Len())
 	}
-	palette, flags, escapes := p.Head[:c.Entries()], p.Head[c.PaletteBytes():][:p.Len()], p.Head[c.PaletteBytes()+p.Len():]
+	palette, flags, escapes := p.Palette(), p.Head[c.PaletteBytes():][:p.Len()], p.Head[c.PaletteBytes()+p.Len():]
 	mark := c.Entries() - 1
 	for b, flag := range flags {
 		block := p.Blocks[b*c.BlockBytes():][:c.BlockBytes()]
@@ -186,14 +225,14 @@ func (p Panel) Decode() (Words, error) {
 				for _, i := range c.pieces(s) {
 					index |= int(block[i.vector*Line+at]) >> i.shift & (1<<i.bits - 1) << i.at
 				}
-				high := palette[index]
+				high := palette.Bytes[index]
 				if index == mark && flag != 0 {
 					if len(escapes) == 0 {
 						return w, errors.New("there are more escapes than the head holds")
 					}
 					high, escapes = escapes[0], escapes[1:]
 				}
-				w[s%Rows][b*Cols+s/Rows*Step+c.weightOf(p.Domain, at)] = uint32(high)<<8 | uint32(low[at])
+				w[s%Rows][b*Cols+s/Rows*Step+c.weightOf(p.Domain, at)] = uint32(uint16(high)<<8 | uint16(low[at]) - palette.Base)
 			}
 		}
 	}

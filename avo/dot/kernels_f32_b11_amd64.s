@@ -7,32 +7,33 @@
 // func zt_dot_f32_b11(out *float32, act *byte, head *byte, blocks *byte, n int64, ahead int64)
 // Requires: AVX, AVX512BW, AVX512F, AVX512VBMI, AVX512VBMI2, MMX+, POPCNT
 TEXT ·zt_dot_f32_b11(SB), NOSPLIT, $0-48
-	MOVQ            blocks+24(FP), AX
-	MOVQ            n+32(FP), CX
-	MOVQ            act+8(FP), DX
-	MOVQ            ahead+40(FP), BX
-	ADDQ            AX, BX
-	VPXORD          Z0, Z0, Z0
-	VPXORD          Z1, Z1, Z1
-	VPXORD          Z2, Z2, Z2
-	VPXORD          Z3, Z3, Z3
-	VPXORD          Z4, Z4, Z4
-	VPXORD          Z5, Z5, Z5
-	VPXORD          Z6, Z6, Z6
-	VPXORD          Z7, Z7, Z7
-	VPXORD          Z8, Z8, Z8
-	VPXORD          Z9, Z9, Z9
-	VPXORD          Z10, Z10, Z10
-	VPXORD          Z11, Z11, Z11
-	VPXORD          Z12, Z12, Z12
-	VPXORD          Z13, Z13, Z13
-	VPXORD          Z14, Z14, Z14
-	VPXORD          Z15, Z15, Z15
-	MOVQ            head+16(FP), SI
-	VBROADCASTI32X4 (SI), Z24
-	VPBROADCASTB    7(SI), Z25
-	LEAQ            16(SI), SI
-	LEAQ            (SI)(CX*1), DI
+	MOVQ         blocks+24(FP), AX
+	MOVQ         n+32(FP), CX
+	MOVQ         act+8(FP), DX
+	MOVQ         ahead+40(FP), BX
+	ADDQ         AX, BX
+	VPXORD       Z0, Z0, Z0
+	VPXORD       Z1, Z1, Z1
+	VPXORD       Z2, Z2, Z2
+	VPXORD       Z3, Z3, Z3
+	VPXORD       Z4, Z4, Z4
+	VPXORD       Z5, Z5, Z5
+	VPXORD       Z6, Z6, Z6
+	VPXORD       Z7, Z7, Z7
+	VPXORD       Z8, Z8, Z8
+	VPXORD       Z9, Z9, Z9
+	VPXORD       Z10, Z10, Z10
+	VPXORD       Z11, Z11, Z11
+	VPXORD       Z12, Z12, Z12
+	VPXORD       Z13, Z13, Z13
+	VPXORD       Z14, Z14, Z14
+	VPXORD       Z15, Z15, Z15
+	MOVQ         head+16(FP), SI
+	VPBROADCASTQ (SI), Z24
+	VPBROADCASTW 8(SI), Z26
+	VPBROADCASTB 7(SI), Z25
+	LEAQ         16(SI), SI
+	LEAQ         (SI)(CX*1), DI
 
 block:
 	MOVBLZX         (SI), R8
@@ -50,10 +51,12 @@ block:
 	VMOVDQU64       192(AX), Z16
 	VPUNPCKLBW      Z17, Z16, Z18
 	VPUNPCKHBW      Z17, Z16, Z17
+	VPSUBW          Z26, Z18, Z18
 	VPSLLD          $0x10, Z18, Z16
 	VFMADD231PS     Z19, Z16, Z0
 	VPANDD.BCST     zt_dot_f32_b11_constants<>+0(SB), Z18, Z18
 	VFMADD231PS     Z20, Z18, Z1
+	VPSUBW          Z26, Z17, Z17
 	VPSLLD          $0x10, Z17, Z16
 	VFMADD231PS     Z21, Z16, Z2
 	VPANDD.BCST     zt_dot_f32_b11_constants<>+0(SB), Z17, Z17
@@ -66,10 +69,12 @@ block:
 	VMOVDQU64       256(AX), Z16
 	VPUNPCKLBW      Z17, Z16, Z18
 	VPUNPCKHBW      Z17, Z16, Z17
+	VPSUBW          Z26, Z18, Z18
 	VPSLLD          $0x10, Z18, Z16
 	VFMADD231PS     Z19, Z16, Z4
 	VPANDD.BCST     zt_dot_f32_b11_constants<>+0(SB), Z18, Z18
 	VFMADD231PS     Z20, Z18, Z5
+	VPSUBW          Z26, Z17, Z17
 	VPSLLD          $0x10, Z17, Z16
 	VFMADD231PS     Z21, Z16, Z6
 	VPANDD.BCST     zt_dot_f32_b11_constants<>+0(SB), Z17, Z17
@@ -83,10 +88,12 @@ block:
 	VMOVDQU64       320(AX), Z16
 	VPUNPCKLBW      Z17, Z16, Z18
 	VPUNPCKHBW      Z17, Z16, Z17
+	VPSUBW          Z26, Z18, Z18
 	VPSLLD          $0x10, Z18, Z16
 	VFMADD231PS     Z19, Z16, Z8
 	VPANDD.BCST     zt_dot_f32_b11_constants<>+0(SB), Z18, Z18
 	VFMADD231PS     Z20, Z18, Z9
+	VPSUBW          Z26, Z17, Z17
 	VPSLLD          $0x10, Z17, Z16
 	VFMADD231PS     Z21, Z16, Z10
 	VPANDD.BCST     zt_dot_f32_b11_constants<>+0(SB), Z17, Z17
@@ -99,10 +106,12 @@ block:
 	VMOVDQU64       384(AX), Z16
 	VPUNPCKLBW      Z17, Z16, Z18
 	VPUNPCKHBW      Z17, Z16, Z17
+	VPSUBW          Z26, Z18, Z18
 	VPSLLD          $0x10, Z18, Z16
 	VFMADD231PS     Z19, Z16, Z12
 	VPANDD.BCST     zt_dot_f32_b11_constants<>+0(SB), Z18, Z18
 	VFMADD231PS     Z20, Z18, Z13
+	VPSUBW          Z26, Z17, Z17
 	VPSLLD          $0x10, Z17, Z16
 	VFMADD231PS     Z21, Z16, Z14
 	VPANDD.BCST     zt_dot_f32_b11_constants<>+0(SB), Z17, Z17
@@ -118,10 +127,12 @@ block:
 	VMOVDQU64       448(AX), Z16
 	VPUNPCKLBW      Z17, Z16, Z18
 	VPUNPCKHBW      Z17, Z16, Z17
+	VPSUBW          Z26, Z18, Z18
 	VPSLLD          $0x10, Z18, Z16
 	VFMADD231PS     Z19, Z16, Z0
 	VPANDD.BCST     zt_dot_f32_b11_constants<>+0(SB), Z18, Z18
 	VFMADD231PS     Z20, Z18, Z1
+	VPSUBW          Z26, Z17, Z17
 	VPSLLD          $0x10, Z17, Z16
 	VFMADD231PS     Z21, Z16, Z2
 	VPANDD.BCST     zt_dot_f32_b11_constants<>+0(SB), Z17, Z17
@@ -136,10 +147,12 @@ block:
 	VMOVDQU64       512(AX), Z16
 	VPUNPCKLBW      Z17, Z16, Z18
 	VPUNPCKHBW      Z17, Z16, Z17
+	VPSUBW          Z26, Z18, Z18
 	VPSLLD          $0x10, Z18, Z16
 	VFMADD231PS     Z19, Z16, Z4
 	VPANDD.BCST     zt_dot_f32_b11_constants<>+0(SB), Z18, Z18
 	VFMADD231PS     Z20, Z18, Z5
+	VPSUBW          Z26, Z17, Z17
 	VPSLLD          $0x10, Z17, Z16
 	VFMADD231PS     Z21, Z16, Z6
 	VPANDD.BCST     zt_dot_f32_b11_constants<>+0(SB), Z17, Z17
@@ -155,10 +168,12 @@ block:
 	VMOVDQU64       576(AX), Z16
 	VPUNPCKLBW      Z17, Z16, Z18
 	VPUNPCKHBW      Z17, Z16, Z17
+	VPSUBW          Z26, Z18, Z18
 	VPSLLD          $0x10, Z18, Z16
 	VFMADD231PS     Z19, Z16, Z8
 	VPANDD.BCST     zt_dot_f32_b11_constants<>+0(SB), Z18, Z18
 	VFMADD231PS     Z20, Z18, Z9
+	VPSUBW          Z26, Z17, Z17
 	VPSLLD          $0x10, Z17, Z16
 	VFMADD231PS     Z21, Z16, Z10
 	VPANDD.BCST     zt_dot_f32_b11_constants<>+0(SB), Z17, Z17
@@ -172,10 +187,12 @@ block:
 	VMOVDQU64       640(AX), Z16
 	VPUNPCKLBW      Z17, Z16, Z18
 	VPUNPCKHBW      Z17, Z16, Z17
+	VPSUBW          Z26, Z18, Z18
 	VPSLLD          $0x10, Z18, Z16
 	VFMADD231PS     Z19, Z16, Z12
 	VPANDD.BCST     zt_dot_f32_b11_constants<>+0(SB), Z18, Z18
 	VFMADD231PS     Z20, Z18, Z13
+	VPSUBW          Z26, Z17, Z17
 	VPSLLD          $0x10, Z17, Z16
 	VFMADD231PS     Z21, Z16, Z14
 	VPANDD.BCST     zt_dot_f32_b11_constants<>+0(SB), Z17, Z17
@@ -240,10 +257,12 @@ escapes:
 	ADDQ            R8, DI
 	VPUNPCKLBW      Z17, Z16, Z18
 	VPUNPCKHBW      Z17, Z16, Z17
+	VPSUBW          Z26, Z18, Z18
 	VPSLLD          $0x10, Z18, Z16
 	VFMADD231PS     Z19, Z16, Z0
 	VPANDD.BCST     zt_dot_f32_b11_constants<>+0(SB), Z18, Z18
 	VFMADD231PS     Z20, Z18, Z1
+	VPSUBW          Z26, Z17, Z17
 	VPSLLD          $0x10, Z17, Z16
 	VFMADD231PS     Z21, Z16, Z2
 	VPANDD.BCST     zt_dot_f32_b11_constants<>+0(SB), Z17, Z17
@@ -262,10 +281,12 @@ escapes:
 	ADDQ            R8, DI
 	VPUNPCKLBW      Z17, Z16, Z18
 	VPUNPCKHBW      Z17, Z16, Z17
+	VPSUBW          Z26, Z18, Z18
 	VPSLLD          $0x10, Z18, Z16
 	VFMADD231PS     Z19, Z16, Z4
 	VPANDD.BCST     zt_dot_f32_b11_constants<>+0(SB), Z18, Z18
 	VFMADD231PS     Z20, Z18, Z5
+	VPSUBW          Z26, Z17, Z17
 	VPSLLD          $0x10, Z17, Z16
 	VFMADD231PS     Z21, Z16, Z6
 	VPANDD.BCST     zt_dot_f32_b11_constants<>+0(SB), Z17, Z17
@@ -285,10 +306,12 @@ escapes:
 	ADDQ            R8, DI
 	VPUNPCKLBW      Z17, Z16, Z18
 	VPUNPCKHBW      Z17, Z16, Z17
+	VPSUBW          Z26, Z18, Z18
 	VPSLLD          $0x10, Z18, Z16
 	VFMADD231PS     Z19, Z16, Z8
 	VPANDD.BCST     zt_dot_f32_b11_constants<>+0(SB), Z18, Z18
 	VFMADD231PS     Z20, Z18, Z9
+	VPSUBW          Z26, Z17, Z17
 	VPSLLD          $0x10, Z17, Z16
 	VFMADD231PS     Z21, Z16, Z10
 	VPANDD.BCST     zt_dot_f32_b11_constants<>+0(SB), Z17, Z17
@@ -307,10 +330,12 @@ escapes:
 	ADDQ            R8, DI
 	VPUNPCKLBW      Z17, Z16, Z18
 	VPUNPCKHBW      Z17, Z16, Z17
+	VPSUBW          Z26, Z18, Z18
 	VPSLLD          $0x10, Z18, Z16
 	VFMADD231PS     Z19, Z16, Z12
 	VPANDD.BCST     zt_dot_f32_b11_constants<>+0(SB), Z18, Z18
 	VFMADD231PS     Z20, Z18, Z13
+	VPSUBW          Z26, Z17, Z17
 	VPSLLD          $0x10, Z17, Z16
 	VFMADD231PS     Z21, Z16, Z14
 	VPANDD.BCST     zt_dot_f32_b11_constants<>+0(SB), Z17, Z17
@@ -332,10 +357,12 @@ escapes:
 	ADDQ            R8, DI
 	VPUNPCKLBW      Z17, Z16, Z18
 	VPUNPCKHBW      Z17, Z16, Z17
+	VPSUBW          Z26, Z18, Z18
 	VPSLLD          $0x10, Z18, Z16
 	VFMADD231PS     Z19, Z16, Z0
 	VPANDD.BCST     zt_dot_f32_b11_constants<>+0(SB), Z18, Z18
 	VFMADD231PS     Z20, Z18, Z1
+	VPSUBW          Z26, Z17, Z17
 	VPSLLD          $0x10, Z17, Z16
 	VFMADD231PS     Z21, Z16, Z2
 	VPANDD.BCST     zt_dot_f32_b11_constants<>+0(SB), Z17, Z17
@@ -356,10 +383,12 @@ escapes:
 	ADDQ            R8, DI
 	VPUNPCKLBW      Z17, Z16, Z18
 	VPUNPCKHBW      Z17, Z16, Z17
+	VPSUBW          Z26, Z18, Z18
 	VPSLLD          $0x10, Z18, Z16
 	VFMADD231PS     Z19, Z16, Z4
 	VPANDD.BCST     zt_dot_f32_b11_constants<>+0(SB), Z18, Z18
 	VFMADD231PS     Z20, Z18, Z5
+	VPSUBW          Z26, Z17, Z17
 	VPSLLD          $0x10, Z17, Z16
 	VFMADD231PS     Z21, Z16, Z6
 	VPANDD.BCST     zt_dot_f32_b11_constants<>+0(SB), Z17, Z17
@@ -381,10 +410,12 @@ escapes:
 	ADDQ            R8, DI
 	VPUNPCKLBW      Z17, Z16, Z18
 	VPUNPCKHBW      Z17, Z16, Z17
+	VPSUBW          Z26, Z18, Z18
 	VPSLLD          $0x10, Z18, Z16
 	VFMADD231PS     Z19, Z16, Z8
 	VPANDD.BCST     zt_dot_f32_b11_constants<>+0(SB), Z18, Z18
 	VFMADD231PS     Z20, Z18, Z9
+	VPSUBW          Z26, Z17, Z17
 	VPSLLD          $0x10, Z17, Z16
 	VFMADD231PS     Z21, Z16, Z10
 	VPANDD.BCST     zt_dot_f32_b11_constants<>+0(SB), Z17, Z17
@@ -404,10 +435,12 @@ escapes:
 	ADDQ            R8, DI
 	VPUNPCKLBW      Z17, Z16, Z18
 	VPUNPCKHBW      Z17, Z16, Z17
+	VPSUBW          Z26, Z18, Z18
 	VPSLLD          $0x10, Z18, Z16
 	VFMADD231PS     Z19, Z16, Z12
 	VPANDD.BCST     zt_dot_f32_b11_constants<>+0(SB), Z18, Z18
 	VFMADD231PS     Z20, Z18, Z13
+	VPSUBW          Z26, Z17, Z17
 	VPSLLD          $0x10, Z17, Z16
 	VFMADD231PS     Z21, Z16, Z14
 	VPANDD.BCST     zt_dot_f32_b11_constants<>+0(SB), Z17, Z17
@@ -438,20 +471,21 @@ GLOBL zt_dot_f32_b11_constants<>(SB), RODATA|NOPTR, $76
 // func zt_tile_f32_b11_1(out *float32, stride int64, act *byte, head *byte, blocks *byte, n int64, ahead int64)
 // Requires: AVX, AVX512BW, AVX512F, AVX512VBMI, AVX512VBMI2, MMX+, POPCNT
 TEXT ·zt_tile_f32_b11_1(SB), NOSPLIT, $0-56
-	MOVQ            blocks+32(FP), AX
-	MOVQ            n+40(FP), CX
-	MOVQ            act+16(FP), DX
-	MOVQ            ahead+48(FP), BX
-	ADDQ            AX, BX
-	VPXORD          Z0, Z0, Z0
-	VPXORD          Z1, Z1, Z1
-	VPXORD          Z2, Z2, Z2
-	VPXORD          Z3, Z3, Z3
-	MOVQ            head+24(FP), SI
-	VBROADCASTI32X4 (SI), Z8
-	VPBROADCASTB    7(SI), Z9
-	LEAQ            16(SI), SI
-	LEAQ            (SI)(CX*1), DI
+	MOVQ         blocks+32(FP), AX
+	MOVQ         n+40(FP), CX
+	MOVQ         act+16(FP), DX
+	MOVQ         ahead+48(FP), BX
+	ADDQ         AX, BX
+	VPXORD       Z0, Z0, Z0
+	VPXORD       Z1, Z1, Z1
+	VPXORD       Z2, Z2, Z2
+	VPXORD       Z3, Z3, Z3
+	MOVQ         head+24(FP), SI
+	VPBROADCASTQ (SI), Z8
+	VPBROADCASTW 8(SI), Z10
+	VPBROADCASTB 7(SI), Z9
+	LEAQ         16(SI), SI
+	LEAQ         (SI)(CX*1), DI
 
 block:
 	MOVBLZX         (SI), R8
@@ -465,10 +499,12 @@ block:
 	VMOVDQU64       192(AX), Z4
 	VPUNPCKLBW      Z5, Z4, Z6
 	VPUNPCKHBW      Z5, Z4, Z5
+	VPSUBW          Z10, Z6, Z6
 	VPSLLD          $0x10, Z6, Z4
 	VFMADD231PS     (DX), Z4, Z0
 	VPANDD.BCST     zt_tile_f32_b11_1_constants<>+0(SB), Z6, Z6
 	VFMADD231PS     64(DX), Z6, Z0
+	VPSUBW          Z10, Z5, Z5
 	VPSLLD          $0x10, Z5, Z4
 	VFMADD231PS     128(DX), Z4, Z0
 	VPANDD.BCST     zt_tile_f32_b11_1_constants<>+0(SB), Z5, Z5
@@ -481,10 +517,12 @@ block:
 	VMOVDQU64       256(AX), Z4
 	VPUNPCKLBW      Z5, Z4, Z6
 	VPUNPCKHBW      Z5, Z4, Z5
+	VPSUBW          Z10, Z6, Z6
 	VPSLLD          $0x10, Z6, Z4
 	VFMADD231PS     (DX), Z4, Z1
 	VPANDD.BCST     zt_tile_f32_b11_1_constants<>+0(SB), Z6, Z6
 	VFMADD231PS     64(DX), Z6, Z1
+	VPSUBW          Z10, Z5, Z5
 	VPSLLD          $0x10, Z5, Z4
 	VFMADD231PS     128(DX), Z4, Z1
 	VPANDD.BCST     zt_tile_f32_b11_1_constants<>+0(SB), Z5, Z5
@@ -498,10 +536,12 @@ block:
 	VMOVDQU64       320(AX), Z4
 	VPUNPCKLBW      Z5, Z4, Z6
 	VPUNPCKHBW      Z5, Z4, Z5
+	VPSUBW          Z10, Z6, Z6
 	VPSLLD          $0x10, Z6, Z4
 	VFMADD231PS     (DX), Z4, Z2
 	VPANDD.BCST     zt_tile_f32_b11_1_constants<>+0(SB), Z6, Z6
 	VFMADD231PS     64(DX), Z6, Z2
+	VPSUBW          Z10, Z5, Z5
 	VPSLLD          $0x10, Z5, Z4
 	VFMADD231PS     128(DX), Z4, Z2
 	VPANDD.BCST     zt_tile_f32_b11_1_constants<>+0(SB), Z5, Z5
@@ -514,10 +554,12 @@ block:
 	VMOVDQU64       384(AX), Z4
 	VPUNPCKLBW      Z5, Z4, Z6
 	VPUNPCKHBW      Z5, Z4, Z5
+	VPSUBW          Z10, Z6, Z6
 	VPSLLD          $0x10, Z6, Z4
 	VFMADD231PS     (DX), Z4, Z3
 	VPANDD.BCST     zt_tile_f32_b11_1_constants<>+0(SB), Z6, Z6
 	VFMADD231PS     64(DX), Z6, Z3
+	VPSUBW          Z10, Z5, Z5
 	VPSLLD          $0x10, Z5, Z4
 	VFMADD231PS     128(DX), Z4, Z3
 	VPANDD.BCST     zt_tile_f32_b11_1_constants<>+0(SB), Z5, Z5
@@ -529,10 +571,12 @@ block:
 	VMOVDQU64       448(AX), Z4
 	VPUNPCKLBW      Z5, Z4, Z6
 	VPUNPCKHBW      Z5, Z4, Z5
+	VPSUBW          Z10, Z6, Z6
 	VPSLLD          $0x10, Z6, Z4
 	VFMADD231PS     256(DX), Z4, Z0
 	VPANDD.BCST     zt_tile_f32_b11_1_constants<>+0(SB), Z6, Z6
 	VFMADD231PS     320(DX), Z6, Z0
+	VPSUBW          Z10, Z5, Z5
 	VPSLLD          $0x10, Z5, Z4
 	VFMADD231PS     384(DX), Z4, Z0
 	VPANDD.BCST     zt_tile_f32_b11_1_constants<>+0(SB), Z5, Z5
@@ -547,10 +591,12 @@ block:
 	VMOVDQU64       512(AX), Z4
 	VPUNPCKLBW      Z5, Z4, Z6
 	VPUNPCKHBW      Z5, Z4, Z5
+	VPSUBW          Z10, Z6, Z6
 	VPSLLD          $0x10, Z6, Z4
 	VFMADD231PS     256(DX), Z4, Z1
 	VPANDD.BCST     zt_tile_f32_b11_1_constants<>+0(SB), Z6, Z6
 	VFMADD231PS     320(DX), Z6, Z1
+	VPSUBW          Z10, Z5, Z5
 	VPSLLD          $0x10, Z5, Z4
 	VFMADD231PS     384(DX), Z4, Z1
 	VPANDD.BCST     zt_tile_f32_b11_1_constants<>+0(SB), Z5, Z5
@@ -566,10 +612,12 @@ block:
 	VMOVDQU64       576(AX), Z4
 	VPUNPCKLBW      Z5, Z4, Z6
 	VPUNPCKHBW      Z5, Z4, Z5
+	VPSUBW          Z10, Z6, Z6
 	VPSLLD          $0x10, Z6, Z4
 	VFMADD231PS     256(DX), Z4, Z2
 	VPANDD.BCST     zt_tile_f32_b11_1_constants<>+0(SB), Z6, Z6
 	VFMADD231PS     320(DX), Z6, Z2
+	VPSUBW          Z10, Z5, Z5
 	VPSLLD          $0x10, Z5, Z4
 	VFMADD231PS     384(DX), Z4, Z2
 	VPANDD.BCST     zt_tile_f32_b11_1_constants<>+0(SB), Z5, Z5
@@ -583,10 +631,12 @@ block:
 	VMOVDQU64       640(AX), Z4
 	VPUNPCKLBW      Z5, Z4, Z6
 	VPUNPCKHBW      Z5, Z4, Z5
+	VPSUBW          Z10, Z6, Z6
 	VPSLLD          $0x10, Z6, Z4
 	VFMADD231PS     256(DX), Z4, Z3
 	VPANDD.BCST     zt_tile_f32_b11_1_constants<>+0(SB), Z6, Z6
 	VFMADD231PS     320(DX), Z6, Z3
+	VPSUBW          Z10, Z5, Z5
 	VPSLLD          $0x10, Z5, Z4
 	VFMADD231PS     384(DX), Z4, Z3
 	VPANDD.BCST     zt_tile_f32_b11_1_constants<>+0(SB), Z5, Z5
@@ -636,10 +686,12 @@ escapes:
 	ADDQ            R8, DI
 	VPUNPCKLBW      Z5, Z4, Z6
 	VPUNPCKHBW      Z5, Z4, Z5
+	VPSUBW          Z10, Z6, Z6
 	VPSLLD          $0x10, Z6, Z4
 	VFMADD231PS     (DX), Z4, Z0
 	VPANDD.BCST     zt_tile_f32_b11_1_constants<>+0(SB), Z6, Z6
 	VFMADD231PS     64(DX), Z6, Z0
+	VPSUBW          Z10, Z5, Z5
 	VPSLLD          $0x10, Z5, Z4
 	VFMADD231PS     128(DX), Z4, Z0
 	VPANDD.BCST     zt_tile_f32_b11_1_constants<>+0(SB), Z5, Z5
@@ -658,10 +710,12 @@ escapes:
 	ADDQ            R8, DI
 	VPUNPCKLBW      Z5, Z4, Z6
 	VPUNPCKHBW      Z5, Z4, Z5
+	VPSUBW          Z10, Z6, Z6
 	VPSLLD          $0x10, Z6, Z4
 	VFMADD231PS     (DX), Z4, Z1
 	VPANDD.BCST     zt_tile_f32_b11_1_constants<>+0(SB), Z6, Z6
 	VFMADD231PS     64(DX), Z6, Z1
+	VPSUBW          Z10, Z5, Z5
 	VPSLLD          $0x10, Z5, Z4
 	VFMADD231PS     128(DX), Z4, Z1
 	VPANDD.BCST     zt_tile_f32_b11_1_constants<>+0(SB), Z5, Z5
@@ -681,10 +735,12 @@ escapes:
 	ADDQ            R8, DI
 	VPUNPCKLBW      Z5, Z4, Z6
 	VPUNPCKHBW      Z5, Z4, Z5
+	VPSUBW          Z10, Z6, Z6
 	VPSLLD          $0x10, Z6, Z4
 	VFMADD231PS     (DX), Z4, Z2
 	VPANDD.BCST     zt_tile_f32_b11_1_constants<>+0(SB), Z6, Z6
 	VFMADD231PS     64(DX), Z6, Z2
+	VPSUBW          Z10, Z5, Z5
 	VPSLLD          $0x10, Z5, Z4
 	VFMADD231PS     128(DX), Z4, Z2
 	VPANDD.BCST     zt_tile_f32_b11_1_constants<>+0(SB), Z5, Z5
@@ -703,10 +759,12 @@ escapes:
 	ADDQ            R8, DI
 	VPUNPCKLBW      Z5, Z4, Z6
 	VPUNPCKHBW      Z5, Z4, Z5
+	VPSUBW          Z10, Z6, Z6
 	VPSLLD          $0x10, Z6, Z4
 	VFMADD231PS     (DX), Z4, Z3
 	VPANDD.BCST     zt_tile_f32_b11_1_constants<>+0(SB), Z6, Z6
 	VFMADD231PS     64(DX), Z6, Z3
+	VPSUBW          Z10, Z5, Z5
 	VPSLLD          $0x10, Z5, Z4
 	VFMADD231PS     128(DX), Z4, Z3
 	VPANDD.BCST     zt_tile_f32_b11_1_constants<>+0(SB), Z5, Z5
@@ -724,10 +782,12 @@ escapes:
 	ADDQ            R8, DI
 	VPUNPCKLBW      Z5, Z4, Z6
 	VPUNPCKHBW      Z5, Z4, Z5
+	VPSUBW          Z10, Z6, Z6
 	VPSLLD          $0x10, Z6, Z4
 	VFMADD231PS     256(DX), Z4, Z0
 	VPANDD.BCST     zt_tile_f32_b11_1_constants<>+0(SB), Z6, Z6
 	VFMADD231PS     320(DX), Z6, Z0
+	VPSUBW          Z10, Z5, Z5
 	VPSLLD          $0x10, Z5, Z4
 	VFMADD231PS     384(DX), Z4, Z0
 	VPANDD.BCST     zt_tile_f32_b11_1_constants<>+0(SB), Z5, Z5
@@ -748,10 +808,12 @@ escapes:
 	ADDQ            R8, DI
 	VPUNPCKLBW      Z5, Z4, Z6
 	VPUNPCKHBW      Z5, Z4, Z5
+	VPSUBW          Z10, Z6, Z6
 	VPSLLD          $0x10, Z6, Z4
 	VFMADD231PS     256(DX), Z4, Z1
 	VPANDD.BCST     zt_tile_f32_b11_1_constants<>+0(SB), Z6, Z6
 	VFMADD231PS     320(DX), Z6, Z1
+	VPSUBW          Z10, Z5, Z5
 	VPSLLD          $0x10, Z5, Z4
 	VFMADD231PS     384(DX), Z4, Z1
 	VPANDD.BCST     zt_tile_f32_b11_1_constants<>+0(SB), Z5, Z5
@@ -773,10 +835,12 @@ escapes:
 	ADDQ            R8, DI
 	VPUNPCKLBW      Z5, Z4, Z6
 	VPUNPCKHBW      Z5, Z4, Z5
+	VPSUBW          Z10, Z6, Z6
 	VPSLLD          $0x10, Z6, Z4
 	VFMADD231PS     256(DX), Z4, Z2
 	VPANDD.BCST     zt_tile_f32_b11_1_constants<>+0(SB), Z6, Z6
 	VFMADD231PS     320(DX), Z6, Z2
+	VPSUBW          Z10, Z5, Z5
 	VPSLLD          $0x10, Z5, Z4
 	VFMADD231PS     384(DX), Z4, Z2
 	VPANDD.BCST     zt_tile_f32_b11_1_constants<>+0(SB), Z5, Z5
@@ -796,10 +860,12 @@ escapes:
 	ADDQ            R8, DI
 	VPUNPCKLBW      Z5, Z4, Z6
 	VPUNPCKHBW      Z5, Z4, Z5
+	VPSUBW          Z10, Z6, Z6
 	VPSLLD          $0x10, Z6, Z4
 	VFMADD231PS     256(DX), Z4, Z3
 	VPANDD.BCST     zt_tile_f32_b11_1_constants<>+0(SB), Z6, Z6
 	VFMADD231PS     320(DX), Z6, Z3
+	VPSUBW          Z10, Z5, Z5
 	VPSLLD          $0x10, Z5, Z4
 	VFMADD231PS     384(DX), Z4, Z3
 	VPANDD.BCST     zt_tile_f32_b11_1_constants<>+0(SB), Z5, Z5
@@ -830,24 +896,25 @@ GLOBL zt_tile_f32_b11_1_constants<>(SB), RODATA|NOPTR, $76
 // func zt_tile_f32_b11_2(out *float32, stride int64, act *byte, head *byte, blocks *byte, n int64, ahead int64)
 // Requires: AVX, AVX512BW, AVX512F, AVX512VBMI, AVX512VBMI2, MMX+, POPCNT
 TEXT ·zt_tile_f32_b11_2(SB), NOSPLIT, $0-56
-	MOVQ            blocks+32(FP), AX
-	MOVQ            n+40(FP), CX
-	MOVQ            act+16(FP), DX
-	MOVQ            ahead+48(FP), BX
-	ADDQ            AX, BX
-	VPXORD          Z0, Z0, Z0
-	VPXORD          Z1, Z1, Z1
-	VPXORD          Z2, Z2, Z2
-	VPXORD          Z3, Z3, Z3
-	VPXORD          Z4, Z4, Z4
-	VPXORD          Z5, Z5, Z5
-	VPXORD          Z6, Z6, Z6
-	VPXORD          Z7, Z7, Z7
-	MOVQ            head+24(FP), SI
-	VBROADCASTI32X4 (SI), Z12
-	VPBROADCASTB    7(SI), Z13
-	LEAQ            16(SI), SI
-	LEAQ            (SI)(CX*1), DI
+	MOVQ         blocks+32(FP), AX
+	MOVQ         n+40(FP), CX
+	MOVQ         act+16(FP), DX
+	MOVQ         ahead+48(FP), BX
+	ADDQ         AX, BX
+	VPXORD       Z0, Z0, Z0
+	VPXORD       Z1, Z1, Z1
+	VPXORD       Z2, Z2, Z2
+	VPXORD       Z3, Z3, Z3
+	VPXORD       Z4, Z4, Z4
+	VPXORD       Z5, Z5, Z5
+	VPXORD       Z6, Z6, Z6
+	VPXORD       Z7, Z7, Z7
+	MOVQ         head+24(FP), SI
+	VPBROADCASTQ (SI), Z12
+	VPBROADCASTW 8(SI), Z14
+	VPBROADCASTB 7(SI), Z13
+	LEAQ         16(SI), SI
+	LEAQ         (SI)(CX*1), DI
 
 block:
 	MOVBLZX         (SI), R8
@@ -861,12 +928,14 @@ block:
 	VMOVDQU64       192(AX), Z8
 	VPUNPCKLBW      Z9, Z8, Z10
 	VPUNPCKHBW      Z9, Z8, Z9
+	VPSUBW          Z14, Z10, Z10
 	VPSLLD          $0x10, Z10, Z8
 	VFMADD231PS     (DX), Z8, Z0
 	VFMADD231PS     256(DX), Z8, Z4
 	VPANDD.BCST     zt_tile_f32_b11_2_constants<>+0(SB), Z10, Z10
 	VFMADD231PS     64(DX), Z10, Z0
 	VFMADD231PS     320(DX), Z10, Z4
+	VPSUBW          Z14, Z9, Z9
 	VPSLLD          $0x10, Z9, Z8
 	VFMADD231PS     128(DX), Z8, Z0
 	VFMADD231PS     384(DX), Z8, Z4
@@ -881,12 +950,14 @@ block:
 	VMOVDQU64       256(AX), Z8
 	VPUNPCKLBW      Z9, Z8, Z10
 	VPUNPCKHBW      Z9, Z8, Z9
+	VPSUBW          Z14, Z10, Z10
 	VPSLLD          $0x10, Z10, Z8
 	VFMADD231PS     (DX), Z8, Z1
 	VFMADD231PS     256(DX), Z8, Z5
 	VPANDD.BCST     zt_tile_f32_b11_2_constants<>+0(SB), Z10, Z10
 	VFMADD231PS     64(DX), Z10, Z1
 	VFMADD231PS     320(DX), Z10, Z5
+	VPSUBW          Z14, Z9, Z9
 	VPSLLD          $0x10, Z9, Z8
 	VFMADD231PS     128(DX), Z8, Z1
 	VFMADD231PS     384(DX), Z8, Z5
@@ -902,12 +973,14 @@ block:
 	VMOVDQU64       320(AX), Z8
 	VPUNPCKLBW      Z9, Z8, Z10
 	VPUNPCKHBW      Z9, Z8, Z9
+	VPSUBW          Z14, Z10, Z10
 	VPSLLD          $0x10, Z10, Z8
 	VFMADD231PS     (DX), Z8, Z2
 	VFMADD231PS     256(DX), Z8, Z6
 	VPANDD.BCST     zt_tile_f32_b11_2_constants<>+0(SB), Z10, Z10
 	VFMADD231PS     64(DX), Z10, Z2
 	VFMADD231PS     320(DX), Z10, Z6
+	VPSUBW          Z14, Z9, Z9
 	VPSLLD          $0x10, Z9, Z8
 	VFMADD231PS     128(DX), Z8, Z2
 	VFMADD231PS     384(DX), Z8, Z6
@@ -922,12 +995,14 @@ block:
 	VMOVDQU64       384(AX), Z8
 	VPUNPCKLBW      Z9, Z8, Z10
 	VPUNPCKHBW      Z9, Z8, Z9
+	VPSUBW          Z14, Z10, Z10
 	VPSLLD          $0x10, Z10, Z8
 	VFMADD231PS     (DX), Z8, Z3
 	VFMADD231PS     256(DX), Z8, Z7
 	VPANDD.BCST     zt_tile_f32_b11_2_constants<>+0(SB), Z10, Z10
 	VFMADD231PS     64(DX), Z10, Z3
 	VFMADD231PS     320(DX), Z10, Z7
+	VPSUBW          Z14, Z9, Z9
 	VPSLLD          $0x10, Z9, Z8
 	VFMADD231PS     128(DX), Z8, Z3
 	VFMADD231PS     384(DX), Z8, Z7
@@ -941,12 +1016,14 @@ block:
 	VMOVDQU64       448(AX), Z8
 	VPUNPCKLBW      Z9, Z8, Z10
 	VPUNPCKHBW      Z9, Z8, Z9
+	VPSUBW          Z14, Z10, Z10
 	VPSLLD          $0x10, Z10, Z8
 	VFMADD231PS     512(DX), Z8, Z0
 	VFMADD231PS     768(DX), Z8, Z4
 	VPANDD.BCST     zt_tile_f32_b11_2_constants<>+0(SB), Z10, Z10
 	VFMADD231PS     576(DX), Z10, Z0
 	VFMADD231PS     832(DX), Z10, Z4
+	VPSUBW          Z14, Z9, Z9
 	VPSLLD          $0x10, Z9, Z8
 	VFMADD231PS     640(DX), Z8, Z0
 	VFMADD231PS     896(DX), Z8, Z4
@@ -963,12 +1040,14 @@ block:
 	VMOVDQU64       512(AX), Z8
 	VPUNPCKLBW      Z9, Z8, Z10
 	VPUNPCKHBW      Z9, Z8, Z9
+	VPSUBW          Z14, Z10, Z10
 	VPSLLD          $0x10, Z10, Z8
 	VFMADD231PS     512(DX), Z8, Z1
 	VFMADD231PS     768(DX), Z8, Z5
 	VPANDD.BCST     zt_tile_f32_b11_2_constants<>+0(SB), Z10, Z10
 	VFMADD231PS     576(DX), Z10, Z1
 	VFMADD231PS     832(DX), Z10, Z5
+	VPSUBW          Z14, Z9, Z9
 	VPSLLD          $0x10, Z9, Z8
 	VFMADD231PS     640(DX), Z8, Z1
 	VFMADD231PS     896(DX), Z8, Z5
@@ -986,12 +1065,14 @@ block:
 	VMOVDQU64       576(AX), Z8
 	VPUNPCKLBW      Z9, Z8, Z10
 	VPUNPCKHBW      Z9, Z8, Z9
+	VPSUBW          Z14, Z10, Z10
 	VPSLLD          $0x10, Z10, Z8
 	VFMADD231PS     512(DX), Z8, Z2
 	VFMADD231PS     768(DX), Z8, Z6
 	VPANDD.BCST     zt_tile_f32_b11_2_constants<>+0(SB), Z10, Z10
 	VFMADD231PS     576(DX), Z10, Z2
 	VFMADD231PS     832(DX), Z10, Z6
+	VPSUBW          Z14, Z9, Z9
 	VPSLLD          $0x10, Z9, Z8
 	VFMADD231PS     640(DX), Z8, Z2
 	VFMADD231PS     896(DX), Z8, Z6
@@ -1007,12 +1088,14 @@ block:
 	VMOVDQU64       640(AX), Z8
 	VPUNPCKLBW      Z9, Z8, Z10
 	VPUNPCKHBW      Z9, Z8, Z9
+	VPSUBW          Z14, Z10, Z10
 	VPSLLD          $0x10, Z10, Z8
 	VFMADD231PS     512(DX), Z8, Z3
 	VFMADD231PS     768(DX), Z8, Z7
 	VPANDD.BCST     zt_tile_f32_b11_2_constants<>+0(SB), Z10, Z10
 	VFMADD231PS     576(DX), Z10, Z3
 	VFMADD231PS     832(DX), Z10, Z7
+	VPSUBW          Z14, Z9, Z9
 	VPSLLD          $0x10, Z9, Z8
 	VFMADD231PS     640(DX), Z8, Z3
 	VFMADD231PS     896(DX), Z8, Z7
@@ -1075,12 +1158,14 @@ escapes:
 	ADDQ            R8, DI
 	VPUNPCKLBW      Z9, Z8, Z10
 	VPUNPCKHBW      Z9, Z8, Z9
+	VPSUBW          Z14, Z10, Z10
 	VPSLLD          $0x10, Z10, Z8
 	VFMADD231PS     (DX), Z8, Z0
 	VFMADD231PS     256(DX), Z8, Z4
 	VPANDD.BCST     zt_tile_f32_b11_2_constants<>+0(SB), Z10, Z10
 	VFMADD231PS     64(DX), Z10, Z0
 	VFMADD231PS     320(DX), Z10, Z4
+	VPSUBW          Z14, Z9, Z9
 	VPSLLD          $0x10, Z9, Z8
 	VFMADD231PS     128(DX), Z8, Z0
 	VFMADD231PS     384(DX), Z8, Z4
@@ -1101,12 +1186,14 @@ escapes:
 	ADDQ            R8, DI
 	VPUNPCKLBW      Z9, Z8, Z10
 	VPUNPCKHBW      Z9, Z8, Z9
+	VPSUBW          Z14, Z10, Z10
 	VPSLLD          $0x10, Z10, Z8
 	VFMADD231PS     (DX), Z8, Z1
 	VFMADD231PS     256(DX), Z8, Z5
 	VPANDD.BCST     zt_tile_f32_b11_2_constants<>+0(SB), Z10, Z10
 	VFMADD231PS     64(DX), Z10, Z1
 	VFMADD231PS     320(DX), Z10, Z5
+	VPSUBW          Z14, Z9, Z9
 	VPSLLD          $0x10, Z9, Z8
 	VFMADD231PS     128(DX), Z8, Z1
 	VFMADD231PS     384(DX), Z8, Z5
@@ -1128,12 +1215,14 @@ escapes:
 	ADDQ            R8, DI
 	VPUNPCKLBW      Z9, Z8, Z10
 	VPUNPCKHBW      Z9, Z8, Z9
+	VPSUBW          Z14, Z10, Z10
 	VPSLLD          $0x10, Z10, Z8
 	VFMADD231PS     (DX), Z8, Z2
 	VFMADD231PS     256(DX), Z8, Z6
 	VPANDD.BCST     zt_tile_f32_b11_2_constants<>+0(SB), Z10, Z10
 	VFMADD231PS     64(DX), Z10, Z2
 	VFMADD231PS     320(DX), Z10, Z6
+	VPSUBW          Z14, Z9, Z9
 	VPSLLD          $0x10, Z9, Z8
 	VFMADD231PS     128(DX), Z8, Z2
 	VFMADD231PS     384(DX), Z8, Z6
@@ -1154,12 +1243,14 @@ escapes:
 	ADDQ            R8, DI
 	VPUNPCKLBW      Z9, Z8, Z10
 	VPUNPCKHBW      Z9, Z8, Z9
+	VPSUBW          Z14, Z10, Z10
 	VPSLLD          $0x10, Z10, Z8
 	VFMADD231PS     (DX), Z8, Z3
 	VFMADD231PS     256(DX), Z8, Z7
 	VPANDD.BCST     zt_tile_f32_b11_2_constants<>+0(SB), Z10, Z10
 	VFMADD231PS     64(DX), Z10, Z3
 	VFMADD231PS     320(DX), Z10, Z7
+	VPSUBW          Z14, Z9, Z9
 	VPSLLD          $0x10, Z9, Z8
 	VFMADD231PS     128(DX), Z8, Z3
 	VFMADD231PS     384(DX), Z8, Z7
@@ -1179,12 +1270,14 @@ escapes:
 	ADDQ            R8, DI
 	VPUNPCKLBW      Z9, Z8, Z10
 	VPUNPCKHBW      Z9, Z8, Z9
+	VPSUBW          Z14, Z10, Z10
 	VPSLLD          $0x10, Z10, Z8
 	VFMADD231PS     512(DX), Z8, Z0
 	VFMADD231PS     768(DX), Z8, Z4
 	VPANDD.BCST     zt_tile_f32_b11_2_constants<>+0(SB), Z10, Z10
 	VFMADD231PS     576(DX), Z10, Z0
 	VFMADD231PS     832(DX), Z10, Z4
+	VPSUBW          Z14, Z9, Z9
 	VPSLLD          $0x10, Z9, Z8
 	VFMADD231PS     640(DX), Z8, Z0
 	VFMADD231PS     896(DX), Z8, Z4
@@ -1207,12 +1300,14 @@ escapes:
 	ADDQ            R8, DI
 	VPUNPCKLBW      Z9, Z8, Z10
 	VPUNPCKHBW      Z9, Z8, Z9
+	VPSUBW          Z14, Z10, Z10
 	VPSLLD          $0x10, Z10, Z8
 	VFMADD231PS     512(DX), Z8, Z1
 	VFMADD231PS     768(DX), Z8, Z5
 	VPANDD.BCST     zt_tile_f32_b11_2_constants<>+0(SB), Z10, Z10
 	VFMADD231PS     576(DX), Z10, Z1
 	VFMADD231PS     832(DX), Z10, Z5
+	VPSUBW          Z14, Z9, Z9
 	VPSLLD          $0x10, Z9, Z8
 	VFMADD231PS     640(DX), Z8, Z1
 	VFMADD231PS     896(DX), Z8, Z5
@@ -1236,12 +1331,14 @@ escapes:
 	ADDQ            R8, DI
 	VPUNPCKLBW      Z9, Z8, Z10
 	VPUNPCKHBW      Z9, Z8, Z9
+	VPSUBW          Z14, Z10, Z10
 	VPSLLD          $0x10, Z10, Z8
 	VFMADD231PS     512(DX), Z8, Z2
 	VFMADD231PS     768(DX), Z8, Z6
 	VPANDD.BCST     zt_tile_f32_b11_2_constants<>+0(SB), Z10, Z10
 	VFMADD231PS     576(DX), Z10, Z2
 	VFMADD231PS     832(DX), Z10, Z6
+	VPSUBW          Z14, Z9, Z9
 	VPSLLD          $0x10, Z9, Z8
 	VFMADD231PS     640(DX), Z8, Z2
 	VFMADD231PS     896(DX), Z8, Z6
@@ -1263,12 +1360,14 @@ escapes:
 	ADDQ            R8, DI
 	VPUNPCKLBW      Z9, Z8, Z10
 	VPUNPCKHBW      Z9, Z8, Z9
+	VPSUBW          Z14, Z10, Z10
 	VPSLLD          $0x10, Z10, Z8
 	VFMADD231PS     512(DX), Z8, Z3
 	VFMADD231PS     768(DX), Z8, Z7
 	VPANDD.BCST     zt_tile_f32_b11_2_constants<>+0(SB), Z10, Z10
 	VFMADD231PS     576(DX), Z10, Z3
 	VFMADD231PS     832(DX), Z10, Z7
+	VPSUBW          Z14, Z9, Z9
 	VPSLLD          $0x10, Z9, Z8
 	VFMADD231PS     640(DX), Z8, Z3
 	VFMADD231PS     896(DX), Z8, Z7
@@ -1301,28 +1400,29 @@ GLOBL zt_tile_f32_b11_2_constants<>(SB), RODATA|NOPTR, $76
 // func zt_tile_f32_b11_3(out *float32, stride int64, act *byte, head *byte, blocks *byte, n int64, ahead int64)
 // Requires: AVX, AVX512BW, AVX512F, AVX512VBMI, AVX512VBMI2, MMX+, POPCNT
 TEXT ·zt_tile_f32_b11_3(SB), NOSPLIT, $0-56
-	MOVQ            blocks+32(FP), AX
-	MOVQ            n+40(FP), CX
-	MOVQ            act+16(FP), DX
-	MOVQ            ahead+48(FP), BX
-	ADDQ            AX, BX
-	VPXORD          Z0, Z0, Z0
-	VPXORD          Z1, Z1, Z1
-	VPXORD          Z2, Z2, Z2
-	VPXORD          Z3, Z3, Z3
-	VPXORD          Z4, Z4, Z4
-	VPXORD          Z5, Z5, Z5
-	VPXORD          Z6, Z6, Z6
-	VPXORD          Z7, Z7, Z7
-	VPXORD          Z8, Z8, Z8
-	VPXORD          Z9, Z9, Z9
-	VPXORD          Z10, Z10, Z10
-	VPXORD          Z11, Z11, Z11
-	MOVQ            head+24(FP), SI
-	VBROADCASTI32X4 (SI), Z16
-	VPBROADCASTB    7(SI), Z17
-	LEAQ            16(SI), SI
-	LEAQ            (SI)(CX*1), DI
+	MOVQ         blocks+32(FP), AX
+	MOVQ         n+40(FP), CX
+	MOVQ         act+16(FP), DX
+	MOVQ         ahead+48(FP), BX
+	ADDQ         AX, BX
+	VPXORD       Z0, Z0, Z0
+	VPXORD       Z1, Z1, Z1
+	VPXORD       Z2, Z2, Z2
+	VPXORD       Z3, Z3, Z3
+	VPXORD       Z4, Z4, Z4
+	VPXORD       Z5, Z5, Z5
+	VPXORD       Z6, Z6, Z6
+	VPXORD       Z7, Z7, Z7
+	VPXORD       Z8, Z8, Z8
+	VPXORD       Z9, Z9, Z9
+	VPXORD       Z10, Z10, Z10
+	VPXORD       Z11, Z11, Z11
+	MOVQ         head+24(FP), SI
+	VPBROADCASTQ (SI), Z16
+	VPBROADCASTW 8(SI), Z18
+	VPBROADCASTB 7(SI), Z17
+	LEAQ         16(SI), SI
+	LEAQ         (SI)(CX*1), DI
 
 block:
 	MOVBLZX         (SI), R8
@@ -1336,6 +1436,7 @@ block:
 	VMOVDQU64       192(AX), Z12
 	VPUNPCKLBW      Z13, Z12, Z14
 	VPUNPCKHBW      Z13, Z12, Z13
+	VPSUBW          Z18, Z14, Z14
 	VPSLLD          $0x10, Z14, Z12
 	VFMADD231PS     (DX), Z12, Z0
 	VFMADD231PS     256(DX), Z12, Z4
@@ -1344,6 +1445,7 @@ block:
 	VFMADD231PS     64(DX), Z14, Z0
 	VFMADD231PS     320(DX), Z14, Z4
 	VFMADD231PS     576(DX), Z14, Z8
+	VPSUBW          Z18, Z13, Z13
 	VPSLLD          $0x10, Z13, Z12
 	VFMADD231PS     128(DX), Z12, Z0
 	VFMADD231PS     384(DX), Z12, Z4
@@ -1360,6 +1462,7 @@ block:
 	VMOVDQU64       256(AX), Z12
 	VPUNPCKLBW      Z13, Z12, Z14
 	VPUNPCKHBW      Z13, Z12, Z13
+	VPSUBW          Z18, Z14, Z14
 	VPSLLD          $0x10, Z14, Z12
 	VFMADD231PS     (DX), Z12, Z1
 	VFMADD231PS     256(DX), Z12, Z5
@@ -1368,6 +1471,7 @@ block:
 	VFMADD231PS     64(DX), Z14, Z1
 	VFMADD231PS     320(DX), Z14, Z5
 	VFMADD231PS     576(DX), Z14, Z9
+	VPSUBW          Z18, Z13, Z13
 	VPSLLD          $0x10, Z13, Z12
 	VFMADD231PS     128(DX), Z12, Z1
 	VFMADD231PS     384(DX), Z12, Z5
@@ -1385,6 +1489,7 @@ block:
 	VMOVDQU64       320(AX), Z12
 	VPUNPCKLBW      Z13, Z12, Z14
 	VPUNPCKHBW      Z13, Z12, Z13
+	VPSUBW          Z18, Z14, Z14
 	VPSLLD          $0x10, Z14, Z12
 	VFMADD231PS     (DX), Z12, Z2
 	VFMADD231PS     256(DX), Z12, Z6
@@ -1393,6 +1498,7 @@ block:
 	VFMADD231PS     64(DX), Z14, Z2
 	VFMADD231PS     320(DX), Z14, Z6
 	VFMADD231PS     576(DX), Z14, Z10
+	VPSUBW          Z18, Z13, Z13
 	VPSLLD          $0x10, Z13, Z12
 	VFMADD231PS     128(DX), Z12, Z2
 	VFMADD231PS     384(DX), Z12, Z6
@@ -1409,6 +1515,7 @@ block:
 	VMOVDQU64       384(AX), Z12
 	VPUNPCKLBW      Z13, Z12, Z14
 	VPUNPCKHBW      Z13, Z12, Z13
+	VPSUBW          Z18, Z14, Z14
 	VPSLLD          $0x10, Z14, Z12
 	VFMADD231PS     (DX), Z12, Z3
 	VFMADD231PS     256(DX), Z12, Z7
@@ -1417,6 +1524,7 @@ block:
 	VFMADD231PS     64(DX), Z14, Z3
 	VFMADD231PS     320(DX), Z14, Z7
 	VFMADD231PS     576(DX), Z14, Z11
+	VPSUBW          Z18, Z13, Z13
 	VPSLLD          $0x10, Z13, Z12
 	VFMADD231PS     128(DX), Z12, Z3
 	VFMADD231PS     384(DX), Z12, Z7
@@ -1432,6 +1540,7 @@ block:
 	VMOVDQU64       448(AX), Z12
 	VPUNPCKLBW      Z13, Z12, Z14
 	VPUNPCKHBW      Z13, Z12, Z13
+	VPSUBW          Z18, Z14, Z14
 	VPSLLD          $0x10, Z14, Z12
 	VFMADD231PS     768(DX), Z12, Z0
 	VFMADD231PS     1024(DX), Z12, Z4
@@ -1440,6 +1549,7 @@ block:
 	VFMADD231PS     832(DX), Z14, Z0
 	VFMADD231PS     1088(DX), Z14, Z4
 	VFMADD231PS     1344(DX), Z14, Z8
+	VPSUBW          Z18, Z13, Z13
 	VPSLLD          $0x10, Z13, Z12
 	VFMADD231PS     896(DX), Z12, Z0
 	VFMADD231PS     1152(DX), Z12, Z4
@@ -1458,6 +1568,7 @@ block:
 	VMOVDQU64       512(AX), Z12
 	VPUNPCKLBW      Z13, Z12, Z14
 	VPUNPCKHBW      Z13, Z12, Z13
+	VPSUBW          Z18, Z14, Z14
 	VPSLLD          $0x10, Z14, Z12
 	VFMADD231PS     768(DX), Z12, Z1
 	VFMADD231PS     1024(DX), Z12, Z5
@@ -1466,6 +1577,7 @@ block:
 	VFMADD231PS     832(DX), Z14, Z1
 	VFMADD231PS     1088(DX), Z14, Z5
 	VFMADD231PS     1344(DX), Z14, Z9
+	VPSUBW          Z18, Z13, Z13
 	VPSLLD          $0x10, Z13, Z12
 	VFMADD231PS     896(DX), Z12, Z1
 	VFMADD231PS     1152(DX), Z12, Z5
@@ -1485,6 +1597,7 @@ block:
 	VMOVDQU64       576(AX), Z12
 	VPUNPCKLBW      Z13, Z12, Z14
 	VPUNPCKHBW      Z13, Z12, Z13
+	VPSUBW          Z18, Z14, Z14
 	VPSLLD          $0x10, Z14, Z12
 	VFMADD231PS     768(DX), Z12, Z2
 	VFMADD231PS     1024(DX), Z12, Z6
@@ -1493,6 +1606,7 @@ block:
 	VFMADD231PS     832(DX), Z14, Z2
 	VFMADD231PS     1088(DX), Z14, Z6
 	VFMADD231PS     1344(DX), Z14, Z10
+	VPSUBW          Z18, Z13, Z13
 	VPSLLD          $0x10, Z13, Z12
 	VFMADD231PS     896(DX), Z12, Z2
 	VFMADD231PS     1152(DX), Z12, Z6
@@ -1510,6 +1624,7 @@ block:
 	VMOVDQU64       640(AX), Z12
 	VPUNPCKLBW      Z13, Z12, Z14
 	VPUNPCKHBW      Z13, Z12, Z13
+	VPSUBW          Z18, Z14, Z14
 	VPSLLD          $0x10, Z14, Z12
 	VFMADD231PS     768(DX), Z12, Z3
 	VFMADD231PS     1024(DX), Z12, Z7
@@ -1518,6 +1633,7 @@ block:
 	VFMADD231PS     832(DX), Z14, Z3
 	VFMADD231PS     1088(DX), Z14, Z7
 	VFMADD231PS     1344(DX), Z14, Z11
+	VPSUBW          Z18, Z13, Z13
 	VPSLLD          $0x10, Z13, Z12
 	VFMADD231PS     896(DX), Z12, Z3
 	VFMADD231PS     1152(DX), Z12, Z7
@@ -1596,6 +1712,7 @@ escapes:
 	ADDQ            R8, DI
 	VPUNPCKLBW      Z13, Z12, Z14
 	VPUNPCKHBW      Z13, Z12, Z13
+	VPSUBW          Z18, Z14, Z14
 	VPSLLD          $0x10, Z14, Z12
 	VFMADD231PS     (DX), Z12, Z0
 	VFMADD231PS     256(DX), Z12, Z4
@@ -1604,6 +1721,7 @@ escapes:
 	VFMADD231PS     64(DX), Z14, Z0
 	VFMADD231PS     320(DX), Z14, Z4
 	VFMADD231PS     576(DX), Z14, Z8
+	VPSUBW          Z18, Z13, Z13
 	VPSLLD          $0x10, Z13, Z12
 	VFMADD231PS     128(DX), Z12, Z0
 	VFMADD231PS     384(DX), Z12, Z4
@@ -1626,6 +1744,7 @@ escapes:
 	ADDQ            R8, DI
 	VPUNPCKLBW      Z13, Z12, Z14
 	VPUNPCKHBW      Z13, Z12, Z13
+	VPSUBW          Z18, Z14, Z14
 	VPSLLD          $0x10, Z14, Z12
 	VFMADD231PS     (DX), Z12, Z1
 	VFMADD231PS     256(DX), Z12, Z5
@@ -1634,6 +1753,7 @@ escapes:
 	VFMADD231PS     64(DX), Z14, Z1
 	VFMADD231PS     320(DX), Z14, Z5
 	VFMADD231PS     576(DX), Z14, Z9
+	VPSUBW          Z18, Z13, Z13
 	VPSLLD          $0x10, Z13, Z12
 	VFMADD231PS     128(DX), Z12, Z1
 	VFMADD231PS     384(DX), Z12, Z5
@@ -1657,6 +1777,7 @@ escapes:
 	ADDQ            R8, DI
 	VPUNPCKLBW      Z13, Z12, Z14
 	VPUNPCKHBW      Z13, Z12, Z13
+	VPSUBW          Z18, Z14, Z14
 	VPSLLD          $0x10, Z14, Z12
 	VFMADD231PS     (DX), Z12, Z2
 	VFMADD231PS     256(DX), Z12, Z6
@@ -1665,6 +1786,7 @@ escapes:
 	VFMADD231PS     64(DX), Z14, Z2
 	VFMADD231PS     320(DX), Z14, Z6
 	VFMADD231PS     576(DX), Z14, Z10
+	VPSUBW          Z18, Z13, Z13
 	VPSLLD          $0x10, Z13, Z12
 	VFMADD231PS     128(DX), Z12, Z2
 	VFMADD231PS     384(DX), Z12, Z6
@@ -1687,6 +1809,7 @@ escapes:
 	ADDQ            R8, DI
 	VPUNPCKLBW      Z13, Z12, Z14
 	VPUNPCKHBW      Z13, Z12, Z13
+	VPSUBW          Z18, Z14, Z14
 	VPSLLD          $0x10, Z14, Z12
 	VFMADD231PS     (DX), Z12, Z3
 	VFMADD231PS     256(DX), Z12, Z7
@@ -1695,6 +1818,7 @@ escapes:
 	VFMADD231PS     64(DX), Z14, Z3
 	VFMADD231PS     320(DX), Z14, Z7
 	VFMADD231PS     576(DX), Z14, Z11
+	VPSUBW          Z18, Z13, Z13
 	VPSLLD          $0x10, Z13, Z12
 	VFMADD231PS     128(DX), Z12, Z3
 	VFMADD231PS     384(DX), Z12, Z7
@@ -1716,6 +1840,7 @@ escapes:
 	ADDQ            R8, DI
 	VPUNPCKLBW      Z13, Z12, Z14
 	VPUNPCKHBW      Z13, Z12, Z13
+	VPSUBW          Z18, Z14, Z14
 	VPSLLD          $0x10, Z14, Z12
 	VFMADD231PS     768(DX), Z12, Z0
 	VFMADD231PS     1024(DX), Z12, Z4
@@ -1724,6 +1849,7 @@ escapes:
 	VFMADD231PS     832(DX), Z14, Z0
 	VFMADD231PS     1088(DX), Z14, Z4
 	VFMADD231PS     1344(DX), Z14, Z8
+	VPSUBW          Z18, Z13, Z13
 	VPSLLD          $0x10, Z13, Z12
 	VFMADD231PS     896(DX), Z12, Z0
 	VFMADD231PS     1152(DX), Z12, Z4
@@ -1748,6 +1874,7 @@ escapes:
 	ADDQ            R8, DI
 	VPUNPCKLBW      Z13, Z12, Z14
 	VPUNPCKHBW      Z13, Z12, Z13
+	VPSUBW          Z18, Z14, Z14
 	VPSLLD          $0x10, Z14, Z12
 	VFMADD231PS     768(DX), Z12, Z1
 	VFMADD231PS     1024(DX), Z12, Z5
@@ -1756,6 +1883,7 @@ escapes:
 	VFMADD231PS     832(DX), Z14, Z1
 	VFMADD231PS     1088(DX), Z14, Z5
 	VFMADD231PS     1344(DX), Z14, Z9
+	VPSUBW          Z18, Z13, Z13
 	VPSLLD          $0x10, Z13, Z12
 	VFMADD231PS     896(DX), Z12, Z1
 	VFMADD231PS     1152(DX), Z12, Z5
@@ -1781,6 +1909,7 @@ escapes:
 	ADDQ            R8, DI
 	VPUNPCKLBW      Z13, Z12, Z14
 	VPUNPCKHBW      Z13, Z12, Z13
+	VPSUBW          Z18, Z14, Z14
 	VPSLLD          $0x10, Z14, Z12
 	VFMADD231PS     768(DX), Z12, Z2
 	VFMADD231PS     1024(DX), Z12, Z6
@@ -1789,6 +1918,7 @@ escapes:
 	VFMADD231PS     832(DX), Z14, Z2
 	VFMADD231PS     1088(DX), Z14, Z6
 	VFMADD231PS     1344(DX), Z14, Z10
+	VPSUBW          Z18, Z13, Z13
 	VPSLLD          $0x10, Z13, Z12
 	VFMADD231PS     896(DX), Z12, Z2
 	VFMADD231PS     1152(DX), Z12, Z6
@@ -1812,6 +1942,7 @@ escapes:
 	ADDQ            R8, DI
 	VPUNPCKLBW      Z13, Z12, Z14
 	VPUNPCKHBW      Z13, Z12, Z13
+	VPSUBW          Z18, Z14, Z14
 	VPSLLD          $0x10, Z14, Z12
 	VFMADD231PS     768(DX), Z12, Z3
 	VFMADD231PS     1024(DX), Z12, Z7
@@ -1820,6 +1951,7 @@ escapes:
 	VFMADD231PS     832(DX), Z14, Z3
 	VFMADD231PS     1088(DX), Z14, Z7
 	VFMADD231PS     1344(DX), Z14, Z11
+	VPSUBW          Z18, Z13, Z13
 	VPSLLD          $0x10, Z13, Z12
 	VFMADD231PS     896(DX), Z12, Z3
 	VFMADD231PS     1152(DX), Z12, Z7
@@ -1854,32 +1986,33 @@ GLOBL zt_tile_f32_b11_3_constants<>(SB), RODATA|NOPTR, $76
 // func zt_tile_f32_b11_4(out *float32, stride int64, act *byte, head *byte, blocks *byte, n int64, ahead int64)
 // Requires: AVX, AVX512BW, AVX512F, AVX512VBMI, AVX512VBMI2, MMX+, POPCNT
 TEXT ·zt_tile_f32_b11_4(SB), NOSPLIT, $0-56
-	MOVQ            blocks+32(FP), AX
-	MOVQ            n+40(FP), CX
-	MOVQ            act+16(FP), DX
-	MOVQ            ahead+48(FP), BX
-	ADDQ            AX, BX
-	VPXORD          Z0, Z0, Z0
-	VPXORD          Z1, Z1, Z1
-	VPXORD          Z2, Z2, Z2
-	VPXORD          Z3, Z3, Z3
-	VPXORD          Z4, Z4, Z4
-	VPXORD          Z5, Z5, Z5
-	VPXORD          Z6, Z6, Z6
-	VPXORD          Z7, Z7, Z7
-	VPXORD          Z8, Z8, Z8
-	VPXORD          Z9, Z9, Z9
-	VPXORD          Z10, Z10, Z10
-	VPXORD          Z11, Z11, Z11
-	VPXORD          Z12, Z12, Z12
-	VPXORD          Z13, Z13, Z13
-	VPXORD          Z14, Z14, Z14
-	VPXORD          Z15, Z15, Z15
-	MOVQ            head+24(FP), SI
-	VBROADCASTI32X4 (SI), Z20
-	VPBROADCASTB    7(SI), Z21
-	LEAQ            16(SI), SI
-	LEAQ            (SI)(CX*1), DI
+	MOVQ         blocks+32(FP), AX
+	MOVQ         n+40(FP), CX
+	MOVQ         act+16(FP), DX
+	MOVQ         ahead+48(FP), BX
+	ADDQ         AX, BX
+	VPXORD       Z0, Z0, Z0
+	VPXORD       Z1, Z1, Z1
+	VPXORD       Z2, Z2, Z2
+	VPXORD       Z3, Z3, Z3
+	VPXORD       Z4, Z4, Z4
+	VPXORD       Z5, Z5, Z5
+	VPXORD       Z6, Z6, Z6
+	VPXORD       Z7, Z7, Z7
+	VPXORD       Z8, Z8, Z8
+	VPXORD       Z9, Z9, Z9
+	VPXORD       Z10, Z10, Z10
+	VPXORD       Z11, Z11, Z11
+	VPXORD       Z12, Z12, Z12
+	VPXORD       Z13, Z13, Z13
+	VPXORD       Z14, Z14, Z14
+	VPXORD       Z15, Z15, Z15
+	MOVQ         head+24(FP), SI
+	VPBROADCASTQ (SI), Z20
+	VPBROADCASTW 8(SI), Z22
+	VPBROADCASTB 7(SI), Z21
+	LEAQ         16(SI), SI
+	LEAQ         (SI)(CX*1), DI
 
 block:
 	MOVBLZX         (SI), R8
@@ -1893,6 +2026,7 @@ block:
 	VMOVDQU64       192(AX), Z16
 	VPUNPCKLBW      Z17, Z16, Z18
 	VPUNPCKHBW      Z17, Z16, Z17
+	VPSUBW          Z22, Z18, Z18
 	VPSLLD          $0x10, Z18, Z16
 	VFMADD231PS     (DX), Z16, Z0
 	VFMADD231PS     256(DX), Z16, Z4
@@ -1903,6 +2037,7 @@ block:
 	VFMADD231PS     320(DX), Z18, Z4
 	VFMADD231PS     576(DX), Z18, Z8
 	VFMADD231PS     832(DX), Z18, Z12
+	VPSUBW          Z22, Z17, Z17
 	VPSLLD          $0x10, Z17, Z16
 	VFMADD231PS     128(DX), Z16, Z0
 	VFMADD231PS     384(DX), Z16, Z4
@@ -1921,6 +2056,7 @@ block:
 	VMOVDQU64       256(AX), Z16
 	VPUNPCKLBW      Z17, Z16, Z18
 	VPUNPCKHBW      Z17, Z16, Z17
+	VPSUBW          Z22, Z18, Z18
 	VPSLLD          $0x10, Z18, Z16
 	VFMADD231PS     (DX), Z16, Z1
 	VFMADD231PS     256(DX), Z16, Z5
@@ -1931,6 +2067,7 @@ block:
 	VFMADD231PS     320(DX), Z18, Z5
 	VFMADD231PS     576(DX), Z18, Z9
 	VFMADD231PS     832(DX), Z18, Z13
+	VPSUBW          Z22, Z17, Z17
 	VPSLLD          $0x10, Z17, Z16
 	VFMADD231PS     128(DX), Z16, Z1
 	VFMADD231PS     384(DX), Z16, Z5
@@ -1950,6 +2087,7 @@ block:
 	VMOVDQU64       320(AX), Z16
 	VPUNPCKLBW      Z17, Z16, Z18
 	VPUNPCKHBW      Z17, Z16, Z17
+	VPSUBW          Z22, Z18, Z18
 	VPSLLD          $0x10, Z18, Z16
 	VFMADD231PS     (DX), Z16, Z2
 	VFMADD231PS     256(DX), Z16, Z6
@@ -1960,6 +2098,7 @@ block:
 	VFMADD231PS     320(DX), Z18, Z6
 	VFMADD231PS     576(DX), Z18, Z10
 	VFMADD231PS     832(DX), Z18, Z14
+	VPSUBW          Z22, Z17, Z17
 	VPSLLD          $0x10, Z17, Z16
 	VFMADD231PS     128(DX), Z16, Z2
 	VFMADD231PS     384(DX), Z16, Z6
@@ -1978,6 +2117,7 @@ block:
 	VMOVDQU64       384(AX), Z16
 	VPUNPCKLBW      Z17, Z16, Z18
 	VPUNPCKHBW      Z17, Z16, Z17
+	VPSUBW          Z22, Z18, Z18
 	VPSLLD          $0x10, Z18, Z16
 	VFMADD231PS     (DX), Z16, Z3
 	VFMADD231PS     256(DX), Z16, Z7
@@ -1988,6 +2128,7 @@ block:
 	VFMADD231PS     320(DX), Z18, Z7
 	VFMADD231PS     576(DX), Z18, Z11
 	VFMADD231PS     832(DX), Z18, Z15
+	VPSUBW          Z22, Z17, Z17
 	VPSLLD          $0x10, Z17, Z16
 	VFMADD231PS     128(DX), Z16, Z3
 	VFMADD231PS     384(DX), Z16, Z7
@@ -2005,6 +2146,7 @@ block:
 	VMOVDQU64       448(AX), Z16
 	VPUNPCKLBW      Z17, Z16, Z18
 	VPUNPCKHBW      Z17, Z16, Z17
+	VPSUBW          Z22, Z18, Z18
 	VPSLLD          $0x10, Z18, Z16
 	VFMADD231PS     1024(DX), Z16, Z0
 	VFMADD231PS     1280(DX), Z16, Z4
@@ -2015,6 +2157,7 @@ block:
 	VFMADD231PS     1344(DX), Z18, Z4
 	VFMADD231PS     1600(DX), Z18, Z8
 	VFMADD231PS     1856(DX), Z18, Z12
+	VPSUBW          Z22, Z17, Z17
 	VPSLLD          $0x10, Z17, Z16
 	VFMADD231PS     1152(DX), Z16, Z0
 	VFMADD231PS     1408(DX), Z16, Z4
@@ -2035,6 +2178,7 @@ block:
 	VMOVDQU64       512(AX), Z16
 	VPUNPCKLBW      Z17, Z16, Z18
 	VPUNPCKHBW      Z17, Z16, Z17
+	VPSUBW          Z22, Z18, Z18
 	VPSLLD          $0x10, Z18, Z16
 	VFMADD231PS     1024(DX), Z16, Z1
 	VFMADD231PS     1280(DX), Z16, Z5
@@ -2045,6 +2189,7 @@ block:
 	VFMADD231PS     1344(DX), Z18, Z5
 	VFMADD231PS     1600(DX), Z18, Z9
 	VFMADD231PS     1856(DX), Z18, Z13
+	VPSUBW          Z22, Z17, Z17
 	VPSLLD          $0x10, Z17, Z16
 	VFMADD231PS     1152(DX), Z16, Z1
 	VFMADD231PS     1408(DX), Z16, Z5
@@ -2066,6 +2211,7 @@ block:
 	VMOVDQU64       576(AX), Z16
 	VPUNPCKLBW      Z17, Z16, Z18
 	VPUNPCKHBW      Z17, Z16, Z17
+	VPSUBW          Z22, Z18, Z18
 	VPSLLD          $0x10, Z18, Z16
 	VFMADD231PS     1024(DX), Z16, Z2
 	VFMADD231PS     1280(DX), Z16, Z6
@@ -2076,6 +2222,7 @@ block:
 	VFMADD231PS     1344(DX), Z18, Z6
 	VFMADD231PS     1600(DX), Z18, Z10
 	VFMADD231PS     1856(DX), Z18, Z14
+	VPSUBW          Z22, Z17, Z17
 	VPSLLD          $0x10, Z17, Z16
 	VFMADD231PS     1152(DX), Z16, Z2
 	VFMADD231PS     1408(DX), Z16, Z6
@@ -2095,6 +2242,7 @@ block:
 	VMOVDQU64       640(AX), Z16
 	VPUNPCKLBW      Z17, Z16, Z18
 	VPUNPCKHBW      Z17, Z16, Z17
+	VPSUBW          Z22, Z18, Z18
 	VPSLLD          $0x10, Z18, Z16
 	VFMADD231PS     1024(DX), Z16, Z3
 	VFMADD231PS     1280(DX), Z16, Z7
@@ -2105,6 +2253,7 @@ block:
 	VFMADD231PS     1344(DX), Z18, Z7
 	VFMADD231PS     1600(DX), Z18, Z11
 	VFMADD231PS     1856(DX), Z18, Z15
+	VPSUBW          Z22, Z17, Z17
 	VPSLLD          $0x10, Z17, Z16
 	VFMADD231PS     1152(DX), Z16, Z3
 	VFMADD231PS     1408(DX), Z16, Z7
@@ -2196,6 +2345,7 @@ escapes:
 	ADDQ            R8, DI
 	VPUNPCKLBW      Z17, Z16, Z18
 	VPUNPCKHBW      Z17, Z16, Z17
+	VPSUBW          Z22, Z18, Z18
 	VPSLLD          $0x10, Z18, Z16
 	VFMADD231PS     (DX), Z16, Z0
 	VFMADD231PS     256(DX), Z16, Z4
@@ -2206,6 +2356,7 @@ escapes:
 	VFMADD231PS     320(DX), Z18, Z4
 	VFMADD231PS     576(DX), Z18, Z8
 	VFMADD231PS     832(DX), Z18, Z12
+	VPSUBW          Z22, Z17, Z17
 	VPSLLD          $0x10, Z17, Z16
 	VFMADD231PS     128(DX), Z16, Z0
 	VFMADD231PS     384(DX), Z16, Z4
@@ -2230,6 +2381,7 @@ escapes:
 	ADDQ            R8, DI
 	VPUNPCKLBW      Z17, Z16, Z18
 	VPUNPCKHBW      Z17, Z16, Z17
+	VPSUBW          Z22, Z18, Z18
 	VPSLLD          $0x10, Z18, Z16
 	VFMADD231PS     (DX), Z16, Z1
 	VFMADD231PS     256(DX), Z16, Z5
@@ -2240,6 +2392,7 @@ escapes:
 	VFMADD231PS     320(DX), Z18, Z5
 	VFMADD231PS     576(DX), Z18, Z9
 	VFMADD231PS     832(DX), Z18, Z13
+	VPSUBW          Z22, Z17, Z17
 	VPSLLD          $0x10, Z17, Z16
 	VFMADD231PS     128(DX), Z16, Z1
 	VFMADD231PS     384(DX), Z16, Z5
@@ -2265,6 +2418,7 @@ escapes:
 	ADDQ            R8, DI
 	VPUNPCKLBW      Z17, Z16, Z18
 	VPUNPCKHBW      Z17, Z16, Z17
+	VPSUBW          Z22, Z18, Z18
 	VPSLLD          $0x10, Z18, Z16
 	VFMADD231PS     (DX), Z16, Z2
 	VFMADD231PS     256(DX), Z16, Z6
@@ -2275,6 +2429,7 @@ escapes:
 	VFMADD231PS     320(DX), Z18, Z6
 	VFMADD231PS     576(DX), Z18, Z10
 	VFMADD231PS     832(DX), Z18, Z14
+	VPSUBW          Z22, Z17, Z17
 	VPSLLD          $0x10, Z17, Z16
 	VFMADD231PS     128(DX), Z16, Z2
 	VFMADD231PS     384(DX), Z16, Z6
@@ -2299,6 +2454,7 @@ escapes:
 	ADDQ            R8, DI
 	VPUNPCKLBW      Z17, Z16, Z18
 	VPUNPCKHBW      Z17, Z16, Z17
+	VPSUBW          Z22, Z18, Z18
 	VPSLLD          $0x10, Z18, Z16
 	VFMADD231PS     (DX), Z16, Z3
 	VFMADD231PS     256(DX), Z16, Z7
@@ -2309,6 +2465,7 @@ escapes:
 	VFMADD231PS     320(DX), Z18, Z7
 	VFMADD231PS     576(DX), Z18, Z11
 	VFMADD231PS     832(DX), Z18, Z15
+	VPSUBW          Z22, Z17, Z17
 	VPSLLD          $0x10, Z17, Z16
 	VFMADD231PS     128(DX), Z16, Z3
 	VFMADD231PS     384(DX), Z16, Z7
@@ -2332,6 +2489,7 @@ escapes:
 	ADDQ            R8, DI
 	VPUNPCKLBW      Z17, Z16, Z18
 	VPUNPCKHBW      Z17, Z16, Z17
+	VPSUBW          Z22, Z18, Z18
 	VPSLLD          $0x10, Z18, Z16
 	VFMADD231PS     1024(DX), Z16, Z0
 	VFMADD231PS     1280(DX), Z16, Z4
@@ -2342,6 +2500,7 @@ escapes:
 	VFMADD231PS     1344(DX), Z18, Z4
 	VFMADD231PS     1600(DX), Z18, Z8
 	VFMADD231PS     1856(DX), Z18, Z12
+	VPSUBW          Z22, Z17, Z17
 	VPSLLD          $0x10, Z17, Z16
 	VFMADD231PS     1152(DX), Z16, Z0
 	VFMADD231PS     1408(DX), Z16, Z4
@@ -2368,6 +2527,7 @@ escapes:
 	ADDQ            R8, DI
 	VPUNPCKLBW      Z17, Z16, Z18
 	VPUNPCKHBW      Z17, Z16, Z17
+	VPSUBW          Z22, Z18, Z18
 	VPSLLD          $0x10, Z18, Z16
 	VFMADD231PS     1024(DX), Z16, Z1
 	VFMADD231PS     1280(DX), Z16, Z5
@@ -2378,6 +2538,7 @@ escapes:
 	VFMADD231PS     1344(DX), Z18, Z5
 	VFMADD231PS     1600(DX), Z18, Z9
 	VFMADD231PS     1856(DX), Z18, Z13
+	VPSUBW          Z22, Z17, Z17
 	VPSLLD          $0x10, Z17, Z16
 	VFMADD231PS     1152(DX), Z16, Z1
 	VFMADD231PS     1408(DX), Z16, Z5
@@ -2405,6 +2566,7 @@ escapes:
 	ADDQ            R8, DI
 	VPUNPCKLBW      Z17, Z16, Z18
 	VPUNPCKHBW      Z17, Z16, Z17
+	VPSUBW          Z22, Z18, Z18
 	VPSLLD          $0x10, Z18, Z16
 	VFMADD231PS     1024(DX), Z16, Z2
 	VFMADD231PS     1280(DX), Z16, Z6
@@ -2415,6 +2577,7 @@ escapes:
 	VFMADD231PS     1344(DX), Z18, Z6
 	VFMADD231PS     1600(DX), Z18, Z10
 	VFMADD231PS     1856(DX), Z18, Z14
+	VPSUBW          Z22, Z17, Z17
 	VPSLLD          $0x10, Z17, Z16
 	VFMADD231PS     1152(DX), Z16, Z2
 	VFMADD231PS     1408(DX), Z16, Z6
@@ -2440,6 +2603,7 @@ escapes:
 	ADDQ            R8, DI
 	VPUNPCKLBW      Z17, Z16, Z18
 	VPUNPCKHBW      Z17, Z16, Z17
+	VPSUBW          Z22, Z18, Z18
 	VPSLLD          $0x10, Z18, Z16
 	VFMADD231PS     1024(DX), Z16, Z3
 	VFMADD231PS     1280(DX), Z16, Z7
@@ -2450,6 +2614,7 @@ escapes:
 	VFMADD231PS     1344(DX), Z18, Z7
 	VFMADD231PS     1600(DX), Z18, Z11
 	VFMADD231PS     1856(DX), Z18, Z15
+	VPSUBW          Z22, Z17, Z17
 	VPSLLD          $0x10, Z17, Z16
 	VFMADD231PS     1152(DX), Z16, Z3
 	VFMADD231PS     1408(DX), Z16, Z7
@@ -2486,36 +2651,37 @@ GLOBL zt_tile_f32_b11_4_constants<>(SB), RODATA|NOPTR, $76
 // func zt_tile_f32_b11_5(out *float32, stride int64, act *byte, head *byte, blocks *byte, n int64, ahead int64)
 // Requires: AVX, AVX512BW, AVX512F, AVX512VBMI, AVX512VBMI2, MMX+, POPCNT
 TEXT ·zt_tile_f32_b11_5(SB), NOSPLIT, $0-56
-	MOVQ            blocks+32(FP), AX
-	MOVQ            n+40(FP), CX
-	MOVQ            act+16(FP), DX
-	MOVQ            ahead+48(FP), BX
-	ADDQ            AX, BX
-	VPXORD          Z0, Z0, Z0
-	VPXORD          Z1, Z1, Z1
-	VPXORD          Z2, Z2, Z2
-	VPXORD          Z3, Z3, Z3
-	VPXORD          Z4, Z4, Z4
-	VPXORD          Z5, Z5, Z5
-	VPXORD          Z6, Z6, Z6
-	VPXORD          Z7, Z7, Z7
-	VPXORD          Z8, Z8, Z8
-	VPXORD          Z9, Z9, Z9
-	VPXORD          Z10, Z10, Z10
-	VPXORD          Z11, Z11, Z11
-	VPXORD          Z12, Z12, Z12
-	VPXORD          Z13, Z13, Z13
-	VPXORD          Z14, Z14, Z14
-	VPXORD          Z15, Z15, Z15
-	VPXORD          Z16, Z16, Z16
-	VPXORD          Z17, Z17, Z17
-	VPXORD          Z18, Z18, Z18
-	VPXORD          Z19, Z19, Z19
-	MOVQ            head+24(FP), SI
-	VBROADCASTI32X4 (SI), Z24
-	VPBROADCASTB    7(SI), Z25
-	LEAQ            16(SI), SI
-	LEAQ            (SI)(CX*1), DI
+	MOVQ         blocks+32(FP), AX
+	MOVQ         n+40(FP), CX
+	MOVQ         act+16(FP), DX
+	MOVQ         ahead+48(FP), BX
+	ADDQ         AX, BX
+	VPXORD       Z0, Z0, Z0
+	VPXORD       Z1, Z1, Z1
+	VPXORD       Z2, Z2, Z2
+	VPXORD       Z3, Z3, Z3
+	VPXORD       Z4, Z4, Z4
+	VPXORD       Z5, Z5, Z5
+	VPXORD       Z6, Z6, Z6
+	VPXORD       Z7, Z7, Z7
+	VPXORD       Z8, Z8, Z8
+	VPXORD       Z9, Z9, Z9
+	VPXORD       Z10, Z10, Z10
+	VPXORD       Z11, Z11, Z11
+	VPXORD       Z12, Z12, Z12
+	VPXORD       Z13, Z13, Z13
+	VPXORD       Z14, Z14, Z14
+	VPXORD       Z15, Z15, Z15
+	VPXORD       Z16, Z16, Z16
+	VPXORD       Z17, Z17, Z17
+	VPXORD       Z18, Z18, Z18
+	VPXORD       Z19, Z19, Z19
+	MOVQ         head+24(FP), SI
+	VPBROADCASTQ (SI), Z24
+	VPBROADCASTW 8(SI), Z26
+	VPBROADCASTB 7(SI), Z25
+	LEAQ         16(SI), SI
+	LEAQ         (SI)(CX*1), DI
 
 block:
 	MOVBLZX         (SI), R8
@@ -2529,6 +2695,7 @@ block:
 	VMOVDQU64       192(AX), Z20
 	VPUNPCKLBW      Z21, Z20, Z22
 	VPUNPCKHBW      Z21, Z20, Z21
+	VPSUBW          Z26, Z22, Z22
 	VPSLLD          $0x10, Z22, Z20
 	VFMADD231PS     (DX), Z20, Z0
 	VFMADD231PS     256(DX), Z20, Z4
@@ -2541,6 +2708,7 @@ block:
 	VFMADD231PS     576(DX), Z22, Z8
 	VFMADD231PS     832(DX), Z22, Z12
 	VFMADD231PS     1088(DX), Z22, Z16
+	VPSUBW          Z26, Z21, Z21
 	VPSLLD          $0x10, Z21, Z20
 	VFMADD231PS     128(DX), Z20, Z0
 	VFMADD231PS     384(DX), Z20, Z4
@@ -2561,6 +2729,7 @@ block:
 	VMOVDQU64       256(AX), Z20
 	VPUNPCKLBW      Z21, Z20, Z22
 	VPUNPCKHBW      Z21, Z20, Z21
+	VPSUBW          Z26, Z22, Z22
 	VPSLLD          $0x10, Z22, Z20
 	VFMADD231PS     (DX), Z20, Z1
 	VFMADD231PS     256(DX), Z20, Z5
@@ -2573,6 +2742,7 @@ block:
 	VFMADD231PS     576(DX), Z22, Z9
 	VFMADD231PS     832(DX), Z22, Z13
 	VFMADD231PS     1088(DX), Z22, Z17
+	VPSUBW          Z26, Z21, Z21
 	VPSLLD          $0x10, Z21, Z20
 	VFMADD231PS     128(DX), Z20, Z1
 	VFMADD231PS     384(DX), Z20, Z5
@@ -2594,6 +2764,7 @@ block:
 	VMOVDQU64       320(AX), Z20
 	VPUNPCKLBW      Z21, Z20, Z22
 	VPUNPCKHBW      Z21, Z20, Z21
+	VPSUBW          Z26, Z22, Z22
 	VPSLLD          $0x10, Z22, Z20
 	VFMADD231PS     (DX), Z20, Z2
 	VFMADD231PS     256(DX), Z20, Z6
@@ -2606,6 +2777,7 @@ block:
 	VFMADD231PS     576(DX), Z22, Z10
 	VFMADD231PS     832(DX), Z22, Z14
 	VFMADD231PS     1088(DX), Z22, Z18
+	VPSUBW          Z26, Z21, Z21
 	VPSLLD          $0x10, Z21, Z20
 	VFMADD231PS     128(DX), Z20, Z2
 	VFMADD231PS     384(DX), Z20, Z6
@@ -2626,6 +2798,7 @@ block:
 	VMOVDQU64       384(AX), Z20
 	VPUNPCKLBW      Z21, Z20, Z22
 	VPUNPCKHBW      Z21, Z20, Z21
+	VPSUBW          Z26, Z22, Z22
 	VPSLLD          $0x10, Z22, Z20
 	VFMADD231PS     (DX), Z20, Z3
 	VFMADD231PS     256(DX), Z20, Z7
@@ -2638,6 +2811,7 @@ block:
 	VFMADD231PS     576(DX), Z22, Z11
 	VFMADD231PS     832(DX), Z22, Z15
 	VFMADD231PS     1088(DX), Z22, Z19
+	VPSUBW          Z26, Z21, Z21
 	VPSLLD          $0x10, Z21, Z20
 	VFMADD231PS     128(DX), Z20, Z3
 	VFMADD231PS     384(DX), Z20, Z7
@@ -2657,6 +2831,7 @@ block:
 	VMOVDQU64       448(AX), Z20
 	VPUNPCKLBW      Z21, Z20, Z22
 	VPUNPCKHBW      Z21, Z20, Z21
+	VPSUBW          Z26, Z22, Z22
 	VPSLLD          $0x10, Z22, Z20
 	VFMADD231PS     1280(DX), Z20, Z0
 	VFMADD231PS     1536(DX), Z20, Z4
@@ -2669,6 +2844,7 @@ block:
 	VFMADD231PS     1856(DX), Z22, Z8
 	VFMADD231PS     2112(DX), Z22, Z12
 	VFMADD231PS     2368(DX), Z22, Z16
+	VPSUBW          Z26, Z21, Z21
 	VPSLLD          $0x10, Z21, Z20
 	VFMADD231PS     1408(DX), Z20, Z0
 	VFMADD231PS     1664(DX), Z20, Z4
@@ -2691,6 +2867,7 @@ block:
 	VMOVDQU64       512(AX), Z20
 	VPUNPCKLBW      Z21, Z20, Z22
 	VPUNPCKHBW      Z21, Z20, Z21
+	VPSUBW          Z26, Z22, Z22
 	VPSLLD          $0x10, Z22, Z20
 	VFMADD231PS     1280(DX), Z20, Z1
 	VFMADD231PS     1536(DX), Z20, Z5
@@ -2703,6 +2880,7 @@ block:
 	VFMADD231PS     1856(DX), Z22, Z9
 	VFMADD231PS     2112(DX), Z22, Z13
 	VFMADD231PS     2368(DX), Z22, Z17
+	VPSUBW          Z26, Z21, Z21
 	VPSLLD          $0x10, Z21, Z20
 	VFMADD231PS     1408(DX), Z20, Z1
 	VFMADD231PS     1664(DX), Z20, Z5
@@ -2726,6 +2904,7 @@ block:
 	VMOVDQU64       576(AX), Z20
 	VPUNPCKLBW      Z21, Z20, Z22
 	VPUNPCKHBW      Z21, Z20, Z21
+	VPSUBW          Z26, Z22, Z22
 	VPSLLD          $0x10, Z22, Z20
 	VFMADD231PS     1280(DX), Z20, Z2
 	VFMADD231PS     1536(DX), Z20, Z6
@@ -2738,6 +2917,7 @@ block:
 	VFMADD231PS     1856(DX), Z22, Z10
 	VFMADD231PS     2112(DX), Z22, Z14
 	VFMADD231PS     2368(DX), Z22, Z18
+	VPSUBW          Z26, Z21, Z21
 	VPSLLD          $0x10, Z21, Z20
 	VFMADD231PS     1408(DX), Z20, Z2
 	VFMADD231PS     1664(DX), Z20, Z6
@@ -2759,6 +2939,7 @@ block:
 	VMOVDQU64       640(AX), Z20
 	VPUNPCKLBW      Z21, Z20, Z22
 	VPUNPCKHBW      Z21, Z20, Z21
+	VPSUBW          Z26, Z22, Z22
 	VPSLLD          $0x10, Z22, Z20
 	VFMADD231PS     1280(DX), Z20, Z3
 	VFMADD231PS     1536(DX), Z20, Z7
@@ -2771,6 +2952,7 @@ block:
 	VFMADD231PS     1856(DX), Z22, Z11
 	VFMADD231PS     2112(DX), Z22, Z15
 	VFMADD231PS     2368(DX), Z22, Z19
+	VPSUBW          Z26, Z21, Z21
 	VPSLLD          $0x10, Z21, Z20
 	VFMADD231PS     1408(DX), Z20, Z3
 	VFMADD231PS     1664(DX), Z20, Z7
@@ -2883,6 +3065,7 @@ escapes:
 	ADDQ            R8, DI
 	VPUNPCKLBW      Z21, Z20, Z22
 	VPUNPCKHBW      Z21, Z20, Z21
+	VPSUBW          Z26, Z22, Z22
 	VPSLLD          $0x10, Z22, Z20
 	VFMADD231PS     (DX), Z20, Z0
 	VFMADD231PS     256(DX), Z20, Z4
@@ -2895,6 +3078,7 @@ escapes:
 	VFMADD231PS     576(DX), Z22, Z8
 	VFMADD231PS     832(DX), Z22, Z12
 	VFMADD231PS     1088(DX), Z22, Z16
+	VPSUBW          Z26, Z21, Z21
 	VPSLLD          $0x10, Z21, Z20
 	VFMADD231PS     128(DX), Z20, Z0
 	VFMADD231PS     384(DX), Z20, Z4
@@ -2921,6 +3105,7 @@ escapes:
 	ADDQ            R8, DI
 	VPUNPCKLBW      Z21, Z20, Z22
 	VPUNPCKHBW      Z21, Z20, Z21
+	VPSUBW          Z26, Z22, Z22
 	VPSLLD          $0x10, Z22, Z20
 	VFMADD231PS     (DX), Z20, Z1
 	VFMADD231PS     256(DX), Z20, Z5
@@ -2933,6 +3118,7 @@ escapes:
 	VFMADD231PS     576(DX), Z22, Z9
 	VFMADD231PS     832(DX), Z22, Z13
 	VFMADD231PS     1088(DX), Z22, Z17
+	VPSUBW          Z26, Z21, Z21
 	VPSLLD          $0x10, Z21, Z20
 	VFMADD231PS     128(DX), Z20, Z1
 	VFMADD231PS     384(DX), Z20, Z5
@@ -2960,6 +3146,7 @@ escapes:
 	ADDQ            R8, DI
 	VPUNPCKLBW      Z21, Z20, Z22
 	VPUNPCKHBW      Z21, Z20, Z21
+	VPSUBW          Z26, Z22, Z22
 	VPSLLD          $0x10, Z22, Z20
 	VFMADD231PS     (DX), Z20, Z2
 	VFMADD231PS     256(DX), Z20, Z6
@@ -2972,6 +3159,7 @@ escapes:
 	VFMADD231PS     576(DX), Z22, Z10
 	VFMADD231PS     832(DX), Z22, Z14
 	VFMADD231PS     1088(DX), Z22, Z18
+	VPSUBW          Z26, Z21, Z21
 	VPSLLD          $0x10, Z21, Z20
 	VFMADD231PS     128(DX), Z20, Z2
 	VFMADD231PS     384(DX), Z20, Z6
@@ -2998,6 +3186,7 @@ escapes:
 	ADDQ            R8, DI
 	VPUNPCKLBW      Z21, Z20, Z22
 	VPUNPCKHBW      Z21, Z20, Z21
+	VPSUBW          Z26, Z22, Z22
 	VPSLLD          $0x10, Z22, Z20
 	VFMADD231PS     (DX), Z20, Z3
 	VFMADD231PS     256(DX), Z20, Z7
@@ -3010,6 +3199,7 @@ escapes:
 	VFMADD231PS     576(DX), Z22, Z11
 	VFMADD231PS     832(DX), Z22, Z15
 	VFMADD231PS     1088(DX), Z22, Z19
+	VPSUBW          Z26, Z21, Z21
 	VPSLLD          $0x10, Z21, Z20
 	VFMADD231PS     128(DX), Z20, Z3
 	VFMADD231PS     384(DX), Z20, Z7
@@ -3035,6 +3225,7 @@ escapes:
 	ADDQ            R8, DI
 	VPUNPCKLBW      Z21, Z20, Z22
 	VPUNPCKHBW      Z21, Z20, Z21
+	VPSUBW          Z26, Z22, Z22
 	VPSLLD          $0x10, Z22, Z20
 	VFMADD231PS     1280(DX), Z20, Z0
 	VFMADD231PS     1536(DX), Z20, Z4
@@ -3047,6 +3238,7 @@ escapes:
 	VFMADD231PS     1856(DX), Z22, Z8
 	VFMADD231PS     2112(DX), Z22, Z12
 	VFMADD231PS     2368(DX), Z22, Z16
+	VPSUBW          Z26, Z21, Z21
 	VPSLLD          $0x10, Z21, Z20
 	VFMADD231PS     1408(DX), Z20, Z0
 	VFMADD231PS     1664(DX), Z20, Z4
@@ -3075,6 +3267,7 @@ escapes:
 	ADDQ            R8, DI
 	VPUNPCKLBW      Z21, Z20, Z22
 	VPUNPCKHBW      Z21, Z20, Z21
+	VPSUBW          Z26, Z22, Z22
 	VPSLLD          $0x10, Z22, Z20
 	VFMADD231PS     1280(DX), Z20, Z1
 	VFMADD231PS     1536(DX), Z20, Z5
@@ -3087,6 +3280,7 @@ escapes:
 	VFMADD231PS     1856(DX), Z22, Z9
 	VFMADD231PS     2112(DX), Z22, Z13
 	VFMADD231PS     2368(DX), Z22, Z17
+	VPSUBW          Z26, Z21, Z21
 	VPSLLD          $0x10, Z21, Z20
 	VFMADD231PS     1408(DX), Z20, Z1
 	VFMADD231PS     1664(DX), Z20, Z5
@@ -3116,6 +3310,7 @@ escapes:
 	ADDQ            R8, DI
 	VPUNPCKLBW      Z21, Z20, Z22
 	VPUNPCKHBW      Z21, Z20, Z21
+	VPSUBW          Z26, Z22, Z22
 	VPSLLD          $0x10, Z22, Z20
 	VFMADD231PS     1280(DX), Z20, Z2
 	VFMADD231PS     1536(DX), Z20, Z6
@@ -3128,6 +3323,7 @@ escapes:
 	VFMADD231PS     1856(DX), Z22, Z10
 	VFMADD231PS     2112(DX), Z22, Z14
 	VFMADD231PS     2368(DX), Z22, Z18
+	VPSUBW          Z26, Z21, Z21
 	VPSLLD          $0x10, Z21, Z20
 	VFMADD231PS     1408(DX), Z20, Z2
 	VFMADD231PS     1664(DX), Z20, Z6
@@ -3155,6 +3351,7 @@ escapes:
 	ADDQ            R8, DI
 	VPUNPCKLBW      Z21, Z20, Z22
 	VPUNPCKHBW      Z21, Z20, Z21
+	VPSUBW          Z26, Z22, Z22
 	VPSLLD          $0x10, Z22, Z20
 	VFMADD231PS     1280(DX), Z20, Z3
 	VFMADD231PS     1536(DX), Z20, Z7
@@ -3167,6 +3364,7 @@ escapes:
 	VFMADD231PS     1856(DX), Z22, Z11
 	VFMADD231PS     2112(DX), Z22, Z15
 	VFMADD231PS     2368(DX), Z22, Z19
+	VPSUBW          Z26, Z21, Z21
 	VPSLLD          $0x10, Z21, Z20
 	VFMADD231PS     1408(DX), Z20, Z3
 	VFMADD231PS     1664(DX), Z20, Z7
@@ -3205,40 +3403,41 @@ GLOBL zt_tile_f32_b11_5_constants<>(SB), RODATA|NOPTR, $76
 // func zt_tile_f32_b11_6(out *float32, stride int64, act *byte, head *byte, blocks *byte, n int64, ahead int64)
 // Requires: AVX, AVX512BW, AVX512F, AVX512VBMI, AVX512VBMI2, MMX+, POPCNT
 TEXT ·zt_tile_f32_b11_6(SB), NOSPLIT, $0-56
-	MOVQ            blocks+32(FP), AX
-	MOVQ            n+40(FP), CX
-	MOVQ            act+16(FP), DX
-	MOVQ            ahead+48(FP), BX
-	ADDQ            AX, BX
-	VPXORD          Z0, Z0, Z0
-	VPXORD          Z1, Z1, Z1
-	VPXORD          Z2, Z2, Z2
-	VPXORD          Z3, Z3, Z3
-	VPXORD          Z4, Z4, Z4
-	VPXORD          Z5, Z5, Z5
-	VPXORD          Z6, Z6, Z6
-	VPXORD          Z7, Z7, Z7
-	VPXORD          Z8, Z8, Z8
-	VPXORD          Z9, Z9, Z9
-	VPXORD          Z10, Z10, Z10
-	VPXORD          Z11, Z11, Z11
-	VPXORD          Z12, Z12, Z12
-	VPXORD          Z13, Z13, Z13
-	VPXORD          Z14, Z14, Z14
-	VPXORD          Z15, Z15, Z15
-	VPXORD          Z16, Z16, Z16
-	VPXORD          Z17, Z17, Z17
-	VPXORD          Z18, Z18, Z18
-	VPXORD          Z19, Z19, Z19
-	VPXORD          Z20, Z20, Z20
-	VPXORD          Z21, Z21, Z21
-	VPXORD          Z22, Z22, Z22
-	VPXORD          Z23, Z23, Z23
-	MOVQ            head+24(FP), SI
-	VBROADCASTI32X4 (SI), Z28
-	VPBROADCASTB    7(SI), Z29
-	LEAQ            16(SI), SI
-	LEAQ            (SI)(CX*1), DI
+	MOVQ         blocks+32(FP), AX
+	MOVQ         n+40(FP), CX
+	MOVQ         act+16(FP), DX
+	MOVQ         ahead+48(FP), BX
+	ADDQ         AX, BX
+	VPXORD       Z0, Z0, Z0
+	VPXORD       Z1, Z1, Z1
+	VPXORD       Z2, Z2, Z2
+	VPXORD       Z3, Z3, Z3
+	VPXORD       Z4, Z4, Z4
+	VPXORD       Z5, Z5, Z5
+	VPXORD       Z6, Z6, Z6
+	VPXORD       Z7, Z7, Z7
+	VPXORD       Z8, Z8, Z8
+	VPXORD       Z9, Z9, Z9
+	VPXORD       Z10, Z10, Z10
+	VPXORD       Z11, Z11, Z11
+	VPXORD       Z12, Z12, Z12
+	VPXORD       Z13, Z13, Z13
+	VPXORD       Z14, Z14, Z14
+	VPXORD       Z15, Z15, Z15
+	VPXORD       Z16, Z16, Z16
+	VPXORD       Z17, Z17, Z17
+	VPXORD       Z18, Z18, Z18
+	VPXORD       Z19, Z19, Z19
+	VPXORD       Z20, Z20, Z20
+	VPXORD       Z21, Z21, Z21
+	VPXORD       Z22, Z22, Z22
+	VPXORD       Z23, Z23, Z23
+	MOVQ         head+24(FP), SI
+	VPBROADCASTQ (SI), Z28
+	VPBROADCASTW 8(SI), Z30
+	VPBROADCASTB 7(SI), Z29
+	LEAQ         16(SI), SI
+	LEAQ         (SI)(CX*1), DI
 
 block:
 	MOVBLZX         (SI), R8
@@ -3252,6 +3451,7 @@ block:
 	VMOVDQU64       192(AX), Z24
 	VPUNPCKLBW      Z25, Z24, Z26
 	VPUNPCKHBW      Z25, Z24, Z25
+	VPSUBW          Z30, Z26, Z26
 	VPSLLD          $0x10, Z26, Z24
 	VFMADD231PS     (DX), Z24, Z0
 	VFMADD231PS     256(DX), Z24, Z4
@@ -3266,6 +3466,7 @@ block:
 	VFMADD231PS     832(DX), Z26, Z12
 	VFMADD231PS     1088(DX), Z26, Z16
 	VFMADD231PS     1344(DX), Z26, Z20
+	VPSUBW          Z30, Z25, Z25
 	VPSLLD          $0x10, Z25, Z24
 	VFMADD231PS     128(DX), Z24, Z0
 	VFMADD231PS     384(DX), Z24, Z4
@@ -3288,6 +3489,7 @@ block:
 	VMOVDQU64       256(AX), Z24
 	VPUNPCKLBW      Z25, Z24, Z26
 	VPUNPCKHBW      Z25, Z24, Z25
+	VPSUBW          Z30, Z26, Z26
 	VPSLLD          $0x10, Z26, Z24
 	VFMADD231PS     (DX), Z24, Z1
 	VFMADD231PS     256(DX), Z24, Z5
@@ -3302,6 +3504,7 @@ block:
 	VFMADD231PS     832(DX), Z26, Z13
 	VFMADD231PS     1088(DX), Z26, Z17
 	VFMADD231PS     1344(DX), Z26, Z21
+	VPSUBW          Z30, Z25, Z25
 	VPSLLD          $0x10, Z25, Z24
 	VFMADD231PS     128(DX), Z24, Z1
 	VFMADD231PS     384(DX), Z24, Z5
@@ -3325,6 +3528,7 @@ block:
 	VMOVDQU64       320(AX), Z24
 	VPUNPCKLBW      Z25, Z24, Z26
 	VPUNPCKHBW      Z25, Z24, Z25
+	VPSUBW          Z30, Z26, Z26
 	VPSLLD          $0x10, Z26, Z24
 	VFMADD231PS     (DX), Z24, Z2
 	VFMADD231PS     256(DX), Z24, Z6
@@ -3339,6 +3543,7 @@ block:
 	VFMADD231PS     832(DX), Z26, Z14
 	VFMADD231PS     1088(DX), Z26, Z18
 	VFMADD231PS     1344(DX), Z26, Z22
+	VPSUBW          Z30, Z25, Z25
 	VPSLLD          $0x10, Z25, Z24
 	VFMADD231PS     128(DX), Z24, Z2
 	VFMADD231PS     384(DX), Z24, Z6
@@ -3361,6 +3566,7 @@ block:
 	VMOVDQU64       384(AX), Z24
 	VPUNPCKLBW      Z25, Z24, Z26
 	VPUNPCKHBW      Z25, Z24, Z25
+	VPSUBW          Z30, Z26, Z26
 	VPSLLD          $0x10, Z26, Z24
 	VFMADD231PS     (DX), Z24, Z3
 	VFMADD231PS     256(DX), Z24, Z7
@@ -3375,6 +3581,7 @@ block:
 	VFMADD231PS     832(DX), Z26, Z15
 	VFMADD231PS     1088(DX), Z26, Z19
 	VFMADD231PS     1344(DX), Z26, Z23
+	VPSUBW          Z30, Z25, Z25
 	VPSLLD          $0x10, Z25, Z24
 	VFMADD231PS     128(DX), Z24, Z3
 	VFMADD231PS     384(DX), Z24, Z7
@@ -3396,6 +3603,7 @@ block:
 	VMOVDQU64       448(AX), Z24
 	VPUNPCKLBW      Z25, Z24, Z26
 	VPUNPCKHBW      Z25, Z24, Z25
+	VPSUBW          Z30, Z26, Z26
 	VPSLLD          $0x10, Z26, Z24
 	VFMADD231PS     1536(DX), Z24, Z0
 	VFMADD231PS     1792(DX), Z24, Z4
@@ -3410,6 +3618,7 @@ block:
 	VFMADD231PS     2368(DX), Z26, Z12
 	VFMADD231PS     2624(DX), Z26, Z16
 	VFMADD231PS     2880(DX), Z26, Z20
+	VPSUBW          Z30, Z25, Z25
 	VPSLLD          $0x10, Z25, Z24
 	VFMADD231PS     1664(DX), Z24, Z0
 	VFMADD231PS     1920(DX), Z24, Z4
@@ -3434,6 +3643,7 @@ block:
 	VMOVDQU64       512(AX), Z24
 	VPUNPCKLBW      Z25, Z24, Z26
 	VPUNPCKHBW      Z25, Z24, Z25
+	VPSUBW          Z30, Z26, Z26
 	VPSLLD          $0x10, Z26, Z24
 	VFMADD231PS     1536(DX), Z24, Z1
 	VFMADD231PS     1792(DX), Z24, Z5
@@ -3448,6 +3658,7 @@ block:
 	VFMADD231PS     2368(DX), Z26, Z13
 	VFMADD231PS     2624(DX), Z26, Z17
 	VFMADD231PS     2880(DX), Z26, Z21
+	VPSUBW          Z30, Z25, Z25
 	VPSLLD          $0x10, Z25, Z24
 	VFMADD231PS     1664(DX), Z24, Z1
 	VFMADD231PS     1920(DX), Z24, Z5
@@ -3473,6 +3684,7 @@ block:
 	VMOVDQU64       576(AX), Z24
 	VPUNPCKLBW      Z25, Z24, Z26
 	VPUNPCKHBW      Z25, Z24, Z25
+	VPSUBW          Z30, Z26, Z26
 	VPSLLD          $0x10, Z26, Z24
 	VFMADD231PS     1536(DX), Z24, Z2
 	VFMADD231PS     1792(DX), Z24, Z6
@@ -3487,6 +3699,7 @@ block:
 	VFMADD231PS     2368(DX), Z26, Z14
 	VFMADD231PS     2624(DX), Z26, Z18
 	VFMADD231PS     2880(DX), Z26, Z22
+	VPSUBW          Z30, Z25, Z25
 	VPSLLD          $0x10, Z25, Z24
 	VFMADD231PS     1664(DX), Z24, Z2
 	VFMADD231PS     1920(DX), Z24, Z6
@@ -3510,6 +3723,7 @@ block:
 	VMOVDQU64       640(AX), Z24
 	VPUNPCKLBW      Z25, Z24, Z26
 	VPUNPCKHBW      Z25, Z24, Z25
+	VPSUBW          Z30, Z26, Z26
 	VPSLLD          $0x10, Z26, Z24
 	VFMADD231PS     1536(DX), Z24, Z3
 	VFMADD231PS     1792(DX), Z24, Z7
@@ -3524,6 +3738,7 @@ block:
 	VFMADD231PS     2368(DX), Z26, Z15
 	VFMADD231PS     2624(DX), Z26, Z19
 	VFMADD231PS     2880(DX), Z26, Z23
+	VPSUBW          Z30, Z25, Z25
 	VPSLLD          $0x10, Z25, Z24
 	VFMADD231PS     1664(DX), Z24, Z3
 	VFMADD231PS     1920(DX), Z24, Z7
@@ -3649,6 +3864,7 @@ escapes:
 	ADDQ            R8, DI
 	VPUNPCKLBW      Z25, Z24, Z26
 	VPUNPCKHBW      Z25, Z24, Z25
+	VPSUBW          Z30, Z26, Z26
 	VPSLLD          $0x10, Z26, Z24
 	VFMADD231PS     (DX), Z24, Z0
 	VFMADD231PS     256(DX), Z24, Z4
@@ -3663,6 +3879,7 @@ escapes:
 	VFMADD231PS     832(DX), Z26, Z12
 	VFMADD231PS     1088(DX), Z26, Z16
 	VFMADD231PS     1344(DX), Z26, Z20
+	VPSUBW          Z30, Z25, Z25
 	VPSLLD          $0x10, Z25, Z24
 	VFMADD231PS     128(DX), Z24, Z0
 	VFMADD231PS     384(DX), Z24, Z4
@@ -3691,6 +3908,7 @@ escapes:
 	ADDQ            R8, DI
 	VPUNPCKLBW      Z25, Z24, Z26
 	VPUNPCKHBW      Z25, Z24, Z25
+	VPSUBW          Z30, Z26, Z26
 	VPSLLD          $0x10, Z26, Z24
 	VFMADD231PS     (DX), Z24, Z1
 	VFMADD231PS     256(DX), Z24, Z5
@@ -3705,6 +3923,7 @@ escapes:
 	VFMADD231PS     832(DX), Z26, Z13
 	VFMADD231PS     1088(DX), Z26, Z17
 	VFMADD231PS     1344(DX), Z26, Z21
+	VPSUBW          Z30, Z25, Z25
 	VPSLLD          $0x10, Z25, Z24
 	VFMADD231PS     128(DX), Z24, Z1
 	VFMADD231PS     384(DX), Z24, Z5
@@ -3734,6 +3953,7 @@ escapes:
 	ADDQ            R8, DI
 	VPUNPCKLBW      Z25, Z24, Z26
 	VPUNPCKHBW      Z25, Z24, Z25
+	VPSUBW          Z30, Z26, Z26
 	VPSLLD          $0x10, Z26, Z24
 	VFMADD231PS     (DX), Z24, Z2
 	VFMADD231PS     256(DX), Z24, Z6
@@ -3748,6 +3968,7 @@ escapes:
 	VFMADD231PS     832(DX), Z26, Z14
 	VFMADD231PS     1088(DX), Z26, Z18
 	VFMADD231PS     1344(DX), Z26, Z22
+	VPSUBW          Z30, Z25, Z25
 	VPSLLD          $0x10, Z25, Z24
 	VFMADD231PS     128(DX), Z24, Z2
 	VFMADD231PS     384(DX), Z24, Z6
@@ -3776,6 +3997,7 @@ escapes:
 	ADDQ            R8, DI
 	VPUNPCKLBW      Z25, Z24, Z26
 	VPUNPCKHBW      Z25, Z24, Z25
+	VPSUBW          Z30, Z26, Z26
 	VPSLLD          $0x10, Z26, Z24
 	VFMADD231PS     (DX), Z24, Z3
 	VFMADD231PS     256(DX), Z24, Z7
@@ -3790,6 +4012,7 @@ escapes:
 	VFMADD231PS     832(DX), Z26, Z15
 	VFMADD231PS     1088(DX), Z26, Z19
 	VFMADD231PS     1344(DX), Z26, Z23
+	VPSUBW          Z30, Z25, Z25
 	VPSLLD          $0x10, Z25, Z24
 	VFMADD231PS     128(DX), Z24, Z3
 	VFMADD231PS     384(DX), Z24, Z7
@@ -3817,6 +4040,7 @@ escapes:
 	ADDQ            R8, DI
 	VPUNPCKLBW      Z25, Z24, Z26
 	VPUNPCKHBW      Z25, Z24, Z25
+	VPSUBW          Z30, Z26, Z26
 	VPSLLD          $0x10, Z26, Z24
 	VFMADD231PS     1536(DX), Z24, Z0
 	VFMADD231PS     1792(DX), Z24, Z4
@@ -3831,6 +4055,7 @@ escapes:
 	VFMADD231PS     2368(DX), Z26, Z12
 	VFMADD231PS     2624(DX), Z26, Z16
 	VFMADD231PS     2880(DX), Z26, Z20
+	VPSUBW          Z30, Z25, Z25
 	VPSLLD          $0x10, Z25, Z24
 	VFMADD231PS     1664(DX), Z24, Z0
 	VFMADD231PS     1920(DX), Z24, Z4
@@ -3861,6 +4086,7 @@ escapes:
 	ADDQ            R8, DI
 	VPUNPCKLBW      Z25, Z24, Z26
 	VPUNPCKHBW      Z25, Z24, Z25
+	VPSUBW          Z30, Z26, Z26
 	VPSLLD          $0x10, Z26, Z24
 	VFMADD231PS     1536(DX), Z24, Z1
 	VFMADD231PS     1792(DX), Z24, Z5
@@ -3875,6 +4101,7 @@ escapes:
 	VFMADD231PS     2368(DX), Z26, Z13
 	VFMADD231PS     2624(DX), Z26, Z17
 	VFMADD231PS     2880(DX), Z26, Z21
+	VPSUBW          Z30, Z25, Z25
 	VPSLLD          $0x10, Z25, Z24
 	VFMADD231PS     1664(DX), Z24, Z1
 	VFMADD231PS     1920(DX), Z24, Z5
@@ -3906,6 +4133,7 @@ escapes:
 	ADDQ            R8, DI
 	VPUNPCKLBW      Z25, Z24, Z26
 	VPUNPCKHBW      Z25, Z24, Z25
+	VPSUBW          Z30, Z26, Z26
 	VPSLLD          $0x10, Z26, Z24
 	VFMADD231PS     1536(DX), Z24, Z2
 	VFMADD231PS     1792(DX), Z24, Z6
@@ -3920,6 +4148,7 @@ escapes:
 	VFMADD231PS     2368(DX), Z26, Z14
 	VFMADD231PS     2624(DX), Z26, Z18
 	VFMADD231PS     2880(DX), Z26, Z22
+	VPSUBW          Z30, Z25, Z25
 	VPSLLD          $0x10, Z25, Z24
 	VFMADD231PS     1664(DX), Z24, Z2
 	VFMADD231PS     1920(DX), Z24, Z6
@@ -3949,6 +4178,7 @@ escapes:
 	ADDQ            R8, DI
 	VPUNPCKLBW      Z25, Z24, Z26
 	VPUNPCKHBW      Z25, Z24, Z25
+	VPSUBW          Z30, Z26, Z26
 	VPSLLD          $0x10, Z26, Z24
 	VFMADD231PS     1536(DX), Z24, Z3
 	VFMADD231PS     1792(DX), Z24, Z7
@@ -3963,6 +4193,7 @@ escapes:
 	VFMADD231PS     2368(DX), Z26, Z15
 	VFMADD231PS     2624(DX), Z26, Z19
 	VFMADD231PS     2880(DX), Z26, Z23
+	VPSUBW          Z30, Z25, Z25
 	VPSLLD          $0x10, Z25, Z24
 	VFMADD231PS     1664(DX), Z24, Z3
 	VFMADD231PS     1920(DX), Z24, Z7
@@ -4003,14 +4234,15 @@ GLOBL zt_tile_f32_b11_6_constants<>(SB), RODATA|NOPTR, $76
 // func zt_expand_f32_b11(to *byte, head *byte, blocks *byte, n int64)
 // Requires: AVX, AVX512BW, AVX512F, AVX512VBMI, AVX512VBMI2, POPCNT
 TEXT ·zt_expand_f32_b11(SB), NOSPLIT, $0-32
-	MOVQ            blocks+16(FP), AX
-	MOVQ            n+24(FP), CX
-	MOVQ            to+0(FP), DX
-	MOVQ            head+8(FP), BX
-	VBROADCASTI32X4 (BX), Z4
-	VPBROADCASTB    7(BX), Z5
-	LEAQ            16(BX), BX
-	LEAQ            (BX)(CX*1), SI
+	MOVQ         blocks+16(FP), AX
+	MOVQ         n+24(FP), CX
+	MOVQ         to+0(FP), DX
+	MOVQ         head+8(FP), BX
+	VPBROADCASTQ (BX), Z4
+	VPBROADCASTW 8(BX), Z6
+	VPBROADCASTB 7(BX), Z5
+	LEAQ         16(BX), BX
+	LEAQ         (BX)(CX*1), SI
 
 block:
 	MOVBLZX         (BX), DI
@@ -4022,10 +4254,12 @@ block:
 	VMOVDQU64       192(AX), Z0
 	VPUNPCKLBW      Z1, Z0, Z2
 	VPUNPCKHBW      Z1, Z0, Z1
+	VPSUBW          Z6, Z2, Z2
 	VPSLLD          $0x10, Z2, Z0
 	VMOVDQU64       Z0, (DX)
 	VPANDD.BCST     zt_expand_f32_b11_constants<>+0(SB), Z2, Z2
 	VMOVDQU64       Z2, 64(DX)
+	VPSUBW          Z6, Z1, Z1
 	VPSLLD          $0x10, Z1, Z0
 	VMOVDQU64       Z0, 128(DX)
 	VPANDD.BCST     zt_expand_f32_b11_constants<>+0(SB), Z1, Z1
@@ -4036,10 +4270,12 @@ block:
 	VMOVDQU64       256(AX), Z0
 	VPUNPCKLBW      Z1, Z0, Z2
 	VPUNPCKHBW      Z1, Z0, Z1
+	VPSUBW          Z6, Z2, Z2
 	VPSLLD          $0x10, Z2, Z0
 	VMOVDQU64       Z0, 256(DX)
 	VPANDD.BCST     zt_expand_f32_b11_constants<>+0(SB), Z2, Z2
 	VMOVDQU64       Z2, 320(DX)
+	VPSUBW          Z6, Z1, Z1
 	VPSLLD          $0x10, Z1, Z0
 	VMOVDQU64       Z0, 384(DX)
 	VPANDD.BCST     zt_expand_f32_b11_constants<>+0(SB), Z1, Z1
@@ -4049,10 +4285,12 @@ block:
 	VMOVDQU64       320(AX), Z0
 	VPUNPCKLBW      Z1, Z0, Z2
 	VPUNPCKHBW      Z1, Z0, Z1
+	VPSUBW          Z6, Z2, Z2
 	VPSLLD          $0x10, Z2, Z0
 	VMOVDQU64       Z0, 512(DX)
 	VPANDD.BCST     zt_expand_f32_b11_constants<>+0(SB), Z2, Z2
 	VMOVDQU64       Z2, 576(DX)
+	VPSUBW          Z6, Z1, Z1
 	VPSLLD          $0x10, Z1, Z0
 	VMOVDQU64       Z0, 640(DX)
 	VPANDD.BCST     zt_expand_f32_b11_constants<>+0(SB), Z1, Z1
@@ -4063,10 +4301,12 @@ block:
 	VMOVDQU64       384(AX), Z0
 	VPUNPCKLBW      Z1, Z0, Z2
 	VPUNPCKHBW      Z1, Z0, Z1
+	VPSUBW          Z6, Z2, Z2
 	VPSLLD          $0x10, Z2, Z0
 	VMOVDQU64       Z0, 768(DX)
 	VPANDD.BCST     zt_expand_f32_b11_constants<>+0(SB), Z2, Z2
 	VMOVDQU64       Z2, 832(DX)
+	VPSUBW          Z6, Z1, Z1
 	VPSLLD          $0x10, Z1, Z0
 	VMOVDQU64       Z0, 896(DX)
 	VPANDD.BCST     zt_expand_f32_b11_constants<>+0(SB), Z1, Z1
@@ -4076,10 +4316,12 @@ block:
 	VMOVDQU64       448(AX), Z0
 	VPUNPCKLBW      Z1, Z0, Z2
 	VPUNPCKHBW      Z1, Z0, Z1
+	VPSUBW          Z6, Z2, Z2
 	VPSLLD          $0x10, Z2, Z0
 	VMOVDQU64       Z0, 1024(DX)
 	VPANDD.BCST     zt_expand_f32_b11_constants<>+0(SB), Z2, Z2
 	VMOVDQU64       Z2, 1088(DX)
+	VPSUBW          Z6, Z1, Z1
 	VPSLLD          $0x10, Z1, Z0
 	VMOVDQU64       Z0, 1152(DX)
 	VPANDD.BCST     zt_expand_f32_b11_constants<>+0(SB), Z1, Z1
@@ -4090,10 +4332,12 @@ block:
 	VMOVDQU64       512(AX), Z0
 	VPUNPCKLBW      Z1, Z0, Z2
 	VPUNPCKHBW      Z1, Z0, Z1
+	VPSUBW          Z6, Z2, Z2
 	VPSLLD          $0x10, Z2, Z0
 	VMOVDQU64       Z0, 1280(DX)
 	VPANDD.BCST     zt_expand_f32_b11_constants<>+0(SB), Z2, Z2
 	VMOVDQU64       Z2, 1344(DX)
+	VPSUBW          Z6, Z1, Z1
 	VPSLLD          $0x10, Z1, Z0
 	VMOVDQU64       Z0, 1408(DX)
 	VPANDD.BCST     zt_expand_f32_b11_constants<>+0(SB), Z1, Z1
@@ -4107,10 +4351,12 @@ block:
 	VMOVDQU64       576(AX), Z0
 	VPUNPCKLBW      Z1, Z0, Z2
 	VPUNPCKHBW      Z1, Z0, Z1
+	VPSUBW          Z6, Z2, Z2
 	VPSLLD          $0x10, Z2, Z0
 	VMOVDQU64       Z0, 1536(DX)
 	VPANDD.BCST     zt_expand_f32_b11_constants<>+0(SB), Z2, Z2
 	VMOVDQU64       Z2, 1600(DX)
+	VPSUBW          Z6, Z1, Z1
 	VPSLLD          $0x10, Z1, Z0
 	VMOVDQU64       Z0, 1664(DX)
 	VPANDD.BCST     zt_expand_f32_b11_constants<>+0(SB), Z1, Z1
@@ -4120,10 +4366,12 @@ block:
 	VMOVDQU64       640(AX), Z0
 	VPUNPCKLBW      Z1, Z0, Z2
 	VPUNPCKHBW      Z1, Z0, Z1
+	VPSUBW          Z6, Z2, Z2
 	VPSLLD          $0x10, Z2, Z0
 	VMOVDQU64       Z0, 1792(DX)
 	VPANDD.BCST     zt_expand_f32_b11_constants<>+0(SB), Z2, Z2
 	VMOVDQU64       Z2, 1856(DX)
+	VPSUBW          Z6, Z1, Z1
 	VPSLLD          $0x10, Z1, Z0
 	VMOVDQU64       Z0, 1920(DX)
 	VPANDD.BCST     zt_expand_f32_b11_constants<>+0(SB), Z1, Z1
@@ -4150,10 +4398,12 @@ escapes:
 	ADDQ            DI, SI
 	VPUNPCKLBW      Z1, Z0, Z2
 	VPUNPCKHBW      Z1, Z0, Z1
+	VPSUBW          Z6, Z2, Z2
 	VPSLLD          $0x10, Z2, Z0
 	VMOVDQU64       Z0, (DX)
 	VPANDD.BCST     zt_expand_f32_b11_constants<>+0(SB), Z2, Z2
 	VMOVDQU64       Z2, 64(DX)
+	VPSUBW          Z6, Z1, Z1
 	VPSLLD          $0x10, Z1, Z0
 	VMOVDQU64       Z0, 128(DX)
 	VPANDD.BCST     zt_expand_f32_b11_constants<>+0(SB), Z1, Z1
@@ -4170,10 +4420,12 @@ escapes:
 	ADDQ            DI, SI
 	VPUNPCKLBW      Z1, Z0, Z2
 	VPUNPCKHBW      Z1, Z0, Z1
+	VPSUBW          Z6, Z2, Z2
 	VPSLLD          $0x10, Z2, Z0
 	VMOVDQU64       Z0, 256(DX)
 	VPANDD.BCST     zt_expand_f32_b11_constants<>+0(SB), Z2, Z2
 	VMOVDQU64       Z2, 320(DX)
+	VPSUBW          Z6, Z1, Z1
 	VPSLLD          $0x10, Z1, Z0
 	VMOVDQU64       Z0, 384(DX)
 	VPANDD.BCST     zt_expand_f32_b11_constants<>+0(SB), Z1, Z1
@@ -4189,10 +4441,12 @@ escapes:
 	ADDQ            DI, SI
 	VPUNPCKLBW      Z1, Z0, Z2
 	VPUNPCKHBW      Z1, Z0, Z1
+	VPSUBW          Z6, Z2, Z2
 	VPSLLD          $0x10, Z2, Z0
 	VMOVDQU64       Z0, 512(DX)
 	VPANDD.BCST     zt_expand_f32_b11_constants<>+0(SB), Z2, Z2
 	VMOVDQU64       Z2, 576(DX)
+	VPSUBW          Z6, Z1, Z1
 	VPSLLD          $0x10, Z1, Z0
 	VMOVDQU64       Z0, 640(DX)
 	VPANDD.BCST     zt_expand_f32_b11_constants<>+0(SB), Z1, Z1
@@ -4209,10 +4463,12 @@ escapes:
 	ADDQ            DI, SI
 	VPUNPCKLBW      Z1, Z0, Z2
 	VPUNPCKHBW      Z1, Z0, Z1
+	VPSUBW          Z6, Z2, Z2
 	VPSLLD          $0x10, Z2, Z0
 	VMOVDQU64       Z0, 768(DX)
 	VPANDD.BCST     zt_expand_f32_b11_constants<>+0(SB), Z2, Z2
 	VMOVDQU64       Z2, 832(DX)
+	VPSUBW          Z6, Z1, Z1
 	VPSLLD          $0x10, Z1, Z0
 	VMOVDQU64       Z0, 896(DX)
 	VPANDD.BCST     zt_expand_f32_b11_constants<>+0(SB), Z1, Z1
@@ -4228,10 +4484,12 @@ escapes:
 	ADDQ            DI, SI
 	VPUNPCKLBW      Z1, Z0, Z2
 	VPUNPCKHBW      Z1, Z0, Z1
+	VPSUBW          Z6, Z2, Z2
 	VPSLLD          $0x10, Z2, Z0
 	VMOVDQU64       Z0, 1024(DX)
 	VPANDD.BCST     zt_expand_f32_b11_constants<>+0(SB), Z2, Z2
 	VMOVDQU64       Z2, 1088(DX)
+	VPSUBW          Z6, Z1, Z1
 	VPSLLD          $0x10, Z1, Z0
 	VMOVDQU64       Z0, 1152(DX)
 	VPANDD.BCST     zt_expand_f32_b11_constants<>+0(SB), Z1, Z1
@@ -4248,10 +4506,12 @@ escapes:
 	ADDQ            DI, SI
 	VPUNPCKLBW      Z1, Z0, Z2
 	VPUNPCKHBW      Z1, Z0, Z1
+	VPSUBW          Z6, Z2, Z2
 	VPSLLD          $0x10, Z2, Z0
 	VMOVDQU64       Z0, 1280(DX)
 	VPANDD.BCST     zt_expand_f32_b11_constants<>+0(SB), Z2, Z2
 	VMOVDQU64       Z2, 1344(DX)
+	VPSUBW          Z6, Z1, Z1
 	VPSLLD          $0x10, Z1, Z0
 	VMOVDQU64       Z0, 1408(DX)
 	VPANDD.BCST     zt_expand_f32_b11_constants<>+0(SB), Z1, Z1
@@ -4271,10 +4531,12 @@ escapes:
 	ADDQ            DI, SI
 	VPUNPCKLBW      Z1, Z0, Z2
 	VPUNPCKHBW      Z1, Z0, Z1
+	VPSUBW          Z6, Z2, Z2
 	VPSLLD          $0x10, Z2, Z0
 	VMOVDQU64       Z0, 1536(DX)
 	VPANDD.BCST     zt_expand_f32_b11_constants<>+0(SB), Z2, Z2
 	VMOVDQU64       Z2, 1600(DX)
+	VPSUBW          Z6, Z1, Z1
 	VPSLLD          $0x10, Z1, Z0
 	VMOVDQU64       Z0, 1664(DX)
 	VPANDD.BCST     zt_expand_f32_b11_constants<>+0(SB), Z1, Z1
@@ -4290,10 +4552,12 @@ escapes:
 	ADDQ            DI, SI
 	VPUNPCKLBW      Z1, Z0, Z2
 	VPUNPCKHBW      Z1, Z0, Z1
+	VPSUBW          Z6, Z2, Z2
 	VPSLLD          $0x10, Z2, Z0
 	VMOVDQU64       Z0, 1792(DX)
 	VPANDD.BCST     zt_expand_f32_b11_constants<>+0(SB), Z2, Z2
 	VMOVDQU64       Z2, 1856(DX)
+	VPSUBW          Z6, Z1, Z1
 	VPSLLD          $0x10, Z1, Z0
 	VMOVDQU64       Z0, 1920(DX)
 	VPANDD.BCST     zt_expand_f32_b11_constants<>+0(SB), Z1, Z1

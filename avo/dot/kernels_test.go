@@ -70,11 +70,12 @@ const (
 	escape             // none of the high bytes is in the palette
 	zeros              // zeros of both signs, and activations of both
 	tiny               // products around the smallest normal number
+	based              // usual ones, and with any base in B11, so that words wrap around
 	kinds
 )
 
 func (k kind) String() string {
-	return [...]string{"usual", "wild", "equal", "even", "exact", "escape", "zeros", "tiny"}[k]
+	return [...]string{"usual", "wild", "equal", "even", "exact", "escape", "zeros", "tiny", "based"}[k]
 }
 
 // words draws k weights of each row of a panel, as words of a code.
@@ -85,7 +86,7 @@ func words(r *rand.Rand, c code.Code, kind kind, k int) (w code.Words) {
 		for i := range w[row] {
 			bits := r.Uint32()
 			switch kind {
-			case usual:
+			case usual, based:
 				bits = math.Float32bits(float32(r.NormFloat64() * 0.02))
 				if r.IntN(50) == 0 {
 					bits = math.Float32bits(float32(r.NormFloat64() * math.Exp(8*r.NormFloat64())))
@@ -103,7 +104,7 @@ func words(r *rand.Rand, c code.Code, kind kind, k int) (w code.Words) {
 			}
 			switch {
 			case c == code.S32:
-			case (c == code.H14 || c == code.H16) && (kind == usual || kind == zeros):
+			case (c == code.H14 || c == code.H16) && (kind == usual || kind == based || kind == zeros):
 				bits = half(math.Float32frombits(bits))
 			default:
 				bits >>= 16
@@ -160,6 +161,11 @@ func random(r *rand.Rand, d code.Domain, c code.Code, kind kind, k int) problem 
 	if kind == escape && !c.Plain() {
 		p.Panel = code.EncodeBy(strangers(c, w), c, d, w)
 	}
+	if kind == based && c == code.B11 {
+		palette := p.Palette()
+		palette.Base = uint16(r.Uint32()) | 1
+		p.Panel = code.EncodeBy(palette, c, d, w)
+	}
 	for row := range p.activations {
 		p.activations[row] = activations(r, d, kind, k)
 	}
@@ -167,15 +173,15 @@ func random(r *rand.Rand, d code.Domain, c code.Code, kind kind, k int) problem 
 }
 
 // strangers changes words so that none has a high byte of the palette that it returns.
-func strangers(c code.Code, w code.Words) []byte {
+func strangers(c code.Code, w code.Words) code.Palette {
 	for row := range w {
 		for i := range w[row] {
 			w[row][i] &= 0xbfff
 		}
 	}
-	palette := make([]byte, c.Entries())
-	for i := range palette {
-		palette[i] = byte(0x40 + i)
+	palette := code.Palette{Bytes: make([]byte, c.Entries())}
+	for i := range palette.Bytes {
+		palette.Bytes[i] = byte(0x40 + i)
 	}
 	return palette
 }

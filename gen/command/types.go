@@ -35,7 +35,7 @@ type weights struct {
 }
 
 // allWeights are every type in the dense shape, and two of them in those with experts; then float weights of the dense shape, with the
-// code that is chosen for them and, of BF16 ones, with the shorter one, and those with the statistics of a trained model.
+// code that is chosen for them and, of BF16 ones, with the one of 11 bits, be it the same, and those with the statistics of a trained model.
 func allWeights() []weights {
 	var list []weights
 	for _, s := range weight.Specs() {

@@ -88,13 +88,13 @@ func (p *panels) result() []Use {
 
 // escapesIn returns how many of a panel's words are escapes with a palette, of which the last is the mark: those that no entry before it is,
 // in blocks that have a byte which is not the mark's either.
-func escapesIn(words code.Words, palette []byte) (n int) {
+func escapesIn(words code.Words, palette code.Palette) (n int) {
 	const entry, mark = 1, 2
 	var is [256]int
-	for _, b := range palette {
+	for _, b := range palette.Bytes {
 		is[b] = entry
 	}
-	is[palette[len(palette)-1]] = mark
+	is[palette.Bytes[len(palette.Bytes)-1]] = mark
 	for from := 0; from < len(words[0]); from += code.Cols {
 		marked, rare := 0, 0
 		for _, row := range words {
@@ -102,7 +102,7 @@ func escapesIn(words code.Words, palette []byte) (n int) {
 				continue
 			}
 			for _, w := range row[from:min(from+code.Cols, len(row))] {
-				switch is[w>>8&0xff] {
+				switch is[palette.High(w)] {
 				case mark:
 					marked++
 				case 0:

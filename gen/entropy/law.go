@@ -57,7 +57,12 @@ func (r Rates) Escapes() float64 {
 }
 
 // Rates returns those of the palette that a code has for such a panel.
-func (l Law) Rates(c code.Code) Rates { return l.split(c.Entries(), 0) }
+func (l Law) Rates(c code.Code) Rates {
+	if c == code.B11 {
+		return l.based(c.Entries())
+	}
+	return l.split(c.Entries(), 0)
+}
 
 // split returns the rates of a palette of so many high bytes, if a base is added to words first.
 func (l Law) split(entries, base int) Rates {

@@ -189,7 +189,7 @@ var splits = []struct {
 	rates func(Law) Rates
 }{
 	{"B11", code.B11, func(l Law) Rates { return l.Rates(code.B11) }},
-	{"B11 of words plus a base", code.B11, func(l Law) Rates { return l.based(code.B11.Entries()) }},
+	{"B11 without a base", code.B11, func(l Law) Rates { return l.split(code.B11.Entries(), 0) }},
 	{"B11 of exponents", code.B11, func(l Law) Rates { return l.exponents(code.B11.Entries()) }},
 	{"B12", code.B12, func(l Law) Rates { return l.Rates(code.B12) }},
 	{"H14", code.H14, func(l Law) Rates { return l.Rates(code.H14) }},

@@ -180,6 +180,7 @@ type emitter struct {
 	low, high     reg.VecVirtual
 	index         reg.VecVirtual
 	palette, mark reg.VecVirtual
+	base          reg.VecVirtual // of B11: what was added to words
 	quarters      reg.VecVirtual // indices made of the top bits of other vectors
 	upper         reg.VecVirtual // a mask of the upper halves of dwords
 	mxcsr         reg.GPVirtual  // the caller's
@@ -305,10 +306,15 @@ func (e *emitter) start() {
 
 	head := e.Load(e.Param("head"), e.GP64())
 	e.palette, e.mark = e.ZMM(), e.ZMM()
-	if e.code.PaletteBytes() == line {
+	switch e.code {
+	case code.H14:
 		e.VMOVDQU64(Mem{Base: head}, e.palette)
-	} else {
+	case code.B12:
 		e.VBROADCASTI32X4(Mem{Base: head}, e.palette)
+	case code.B11:
+		e.VPBROADCASTQ(Mem{Base: head}, e.palette)
+		e.base = e.ZMM()
+		e.VPBROADCASTW(Mem{Base: head, Disp: e.code.Entries()}, e.base)
 	}
 	e.VPBROADCASTB(Mem{Base: head, Disp: e.code.Entries() - 1}, e.mark)
 	e.flags, e.escapes = e.GP64(), e.GP64()
@@ -509,6 +515,9 @@ func (e *emitter) widen(each func(v int, weights reg.VecVirtual)) {
 	e.VPUNPCKLBW(e.high, e.low, e.v[0])
 	e.VPUNPCKHBW(e.high, e.low, e.v[1])
 	for half, words := range e.v[:2] {
+		if e.code == code.B11 {
+			e.VPSUBW(e.base, words, words)
+		}
 		switch {
 		case e.domain == code.BF16:
 			each(half, words)

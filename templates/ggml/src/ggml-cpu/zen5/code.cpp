@@ -17,9 +17,6 @@
 
 namespace ggml::cpu::zen5 {
 
-// Whether B11 may be chosen where ZT_CODE leaves it open.
-constexpr bool automatic_b11 = false;
-
 constexpr int      line      = 64;  // bytes; all parts of a coded tensor are whole lines
 constexpr int      step_cols = 64;
 constexpr int      steps     = code_rows * code_cols / step_cols;  // of a block
@@ -37,7 +34,7 @@ static_assert(sizeof(header) == line);
 
 // How a code keeps weights.
 struct form {
-    int palette;  // bytes of it; plain codes have none
+    int palette;  // bytes of it, and of the base that B11 has; plain codes have none
     int entries;  // of the palette, with the mark
     int vectors;  // of indices in a block
     int element;  // bytes of a weight in plain codes
@@ -234,11 +231,14 @@ using dwords = rows_of<uint32_t>;
 
 using histogram = uint32_t[256];  // of high bytes
 
-// Counts, and meanwhile fetches the `width` bytes for each of these weights that start at `ahead`: hardware prefetches no further than a page,
-// and a row is hardly longer.
-static void count(const words & w, histogram & counts, const uint8_t * ahead, int64_t width) {
-    // Weights have few high bytes, and a counter that was just stored is late to load: each word of a vector has its own.
-    alignas(64) uint32_t each[8][256] = {};
+constexpr int base_step  = 32;                // a panel's base is a multiple of it
+constexpr int bases      = 256 / base_step;   // and smaller than 256
+constexpr int fine_shift = 5;                 // of words whose counts tell those of high bytes with any base
+constexpr int fine_bins  = 1 << (16 - fine_shift);
+
+// Counts words >> shift in several sets of counters, and meanwhile fetches the `width` bytes for each of these weights that start at `ahead`: hardware
+// prefetches no further than a page, and a row is hardly longer.
+template <int shift, int sets> static void count(const words & w, uint32_t (&counts)[sets][1 << (16 - shift)], const uint8_t * ahead, int64_t width) {
     for (const uint16_t * row : w.row) {
         for (int64_t k = 0; row != nullptr && k < w.cols; k += step_cols) {
             for (int64_t i = 0; i < step_cols * width; i += line) {
@@ -249,14 +249,20 @@ static void count(const words & w, histogram & counts, const uint8_t * ahead, in
                 uint64_t x[2];
                 memcpy(x, row + k + j, sizeof(x));
                 for (int i = 0; i < 2; i++) {
-                    each[4 * i + 0][x[i] >> 8 & 0xff]++;
-                    each[4 * i + 1][x[i] >> 24 & 0xff]++;
-                    each[4 * i + 2][x[i] >> 40 & 0xff]++;
-                    each[4 * i + 3][x[i] >> 56]++;
+                    counts[(4 * i + 0) % sets][(x[i] & 0xffff) >> shift]++;
+                    counts[(4 * i + 1) % sets][(x[i] >> 16 & 0xffff) >> shift]++;
+                    counts[(4 * i + 2) % sets][(x[i] >> 32 & 0xffff) >> shift]++;
+                    counts[(4 * i + 3) % sets][x[i] >> (48 + shift)]++;
                 }
             }
         }
     }
+}
+
+static void count_high_bytes(const words & w, histogram & counts, const uint8_t * ahead, int64_t width) {
+    // Weights have few high bytes, and a counter that was just stored is late to load: each word of a vector has its own.
+    alignas(64) uint32_t each[8][256] = {};
+    count<8>(w, each, ahead, width);
     for (int b = 0; b < 256; b++) {
         counts[b] = 0;
         for (const auto & e : each) {
@@ -265,19 +271,112 @@ static void count(const words & w, histogram & counts, const uint8_t * ahead, in
     }
 }
 
+// Counts of the high bytes of a panel's BF16 words, with every base.
+class based_counts {
+  public:
+    void take(const words & w, const uint8_t * ahead, int64_t width) {
+        count<fine_shift>(w, each, ahead, width);
+
+        uint32_t * const fine = memory + line / sizeof(uint32_t);
+        uint64_t         here[4] = {};  // bit by bit, the bytes that there are with base 0
+        for (int i = 0; i < fine_bins / 16; i++) {
+            __m512i sum = _mm512_load_si512(&each[0][16 * i]);
+            for (int s = 1; s < sets; s++) {
+                sum = _mm512_add_epi32(sum, _mm512_load_si512(&each[s][16 * i]));
+            }
+            _mm512_store_si512(fine + 16 * i, sum);
+            const __mmask16 any = _mm512_test_epi32_mask(sum, sum);
+            if (any != 0) {
+                here[i / 32] |= (uint64_t) ((any & 0xff) != 0 | (any >> bases != 0) << 1) << 2 * i % 64;
+                for (auto & e : each) {
+                    _mm512_store_si512(&e[16 * i], _mm512_setzero_si512());
+                }
+            }
+        }
+        // words wrap around: the last ones come before the first, too
+        memcpy(fine - bases, fine + fine_bins - bases, bases * sizeof(uint32_t));
+
+        // with a base some of a byte's words have the next one
+        n = 0;
+        for (int i = 0; i < 4; i++) {
+            for (uint64_t left = here[i] | here[i] << 1 | here[(i + 3) % 4] >> 63; left != 0; left &= left - 1) {
+                const int b   = 64 * i + __builtin_ctzll(left);
+                __m256i   sum = _mm256_setzero_si256();
+                for (int j = 1; j <= bases; j++) {
+                    sum = _mm256_add_epi32(sum, _mm256_loadu_si256((const __m256i *) (fine + bases * (b - 1) + j)));
+                }
+                bytes[n]     = b;
+                by_base[n++] = sum;
+            }
+        }
+    }
+
+    void get(int base, histogram & counts) const {
+        const uint32_t * lane = (const uint32_t *) by_base + bases - 1 - base / base_step;
+        memset(counts, 0, sizeof(counts));
+        for (int i = 0; i < n; i++) {
+            counts[bytes[i]] = lane[bases * i];
+        }
+    }
+
+    // The base with which the fewest weights have the index of a palette's mark, where none counts if the palette has all bytes there are: of
+    // several the smallest.
+    template <int entries> int best_base() const {
+        __m256i total = _mm256_setzero_si256();
+        __m256i largest[entries];
+        std::fill_n(largest, entries, total);
+        for (int i = 0; i < n; i++) {
+            __m256i here = by_base[i];
+            total        = _mm256_add_epi32(total, here);
+            for (__m256i & l : largest) {
+                const __m256i less = _mm256_min_epu32(l, here);
+                l                  = _mm256_max_epu32(l, here);
+                here               = less;
+            }
+        }
+        __m256i marked = total;
+        for (int i = 0; i < entries - 1; i++) {
+            marked = _mm256_sub_epi32(marked, largest[i]);
+        }
+        const __mmask8 missing = _mm256_cmpneq_epi32_mask(marked, largest[entries - 1]);
+        uint32_t       escapes[bases];
+        _mm256_storeu_si256((__m256i *) escapes, _mm256_maskz_mov_epi32(missing, marked));
+        int best = bases - 1;
+        for (int i = best; i >= 0; i--) {
+            if (escapes[i] < escapes[best]) {
+                best = i;
+            }
+        }
+        return (bases - 1 - best) * base_step;
+    }
+
+  private:
+    static_assert(bases == 8, "of which a vector has a lane each");
+    // Two, as neighbours often have the same counter, which is late to load when it was just stored; more take longer to add up.
+    static constexpr int sets = 2;
+
+    alignas(64) uint32_t each[sets][fine_bins] = {};  // zeros between panels
+    alignas(64) uint32_t memory[line / sizeof(uint32_t) + fine_bins];
+    int     n;             // high bytes that there are with any base
+    uint8_t bytes[256];    // these
+    __m256i by_base[256];  // how often; lane i: with base (7 - i) * base_step
+};
+
 // The entries of a code's palette are the most frequent bytes, and the mark is the next one: a block where no weight but those with
 // that byte have its index needs no escapes.
 //
-// Padding has the index `pad` and low bytes of 0. Best is 0x80, for minus zero times zero added to a sum leaves its bits alone; where the palette
+// Padding has the index `pad` and low bytes of the base, so that it is a word with a low byte of 0 whose high byte is an entry. Best is 0x80, for minus zero times zero added to a sum leaves its bits alone; where the palette
 // has it not, another negative number does as well.
 struct palette {
     alignas(64) uint8_t entry[64];
     alignas(64) uint8_t index[256];  // of each byte
     int     entries;
     uint8_t pad;
+    uint8_t base;
     int64_t least;  // escapes there must be
 
-    palette(const histogram & counts, code c) : entries(form_of(c).entries), pad(0), least(0) {
+    // `counts` are of the high bytes of words plus the base.
+    palette(const histogram & counts, code c, int base = 0) : entries(form_of(c).entries), pad(0), base(base), least(0) {
         uint64_t by_count[256];
         int      n = 0;
         for (int b = 0; b < 256; b++) {
@@ -354,6 +453,7 @@ static int64_t encode_blocks(const words & w, const palette & p, const order & o
     const __m512i high_order = _mm512_load_si512(o.high);
     const __m512i mark       = _mm512_set1_epi8(p.entries - 1);
     const __m512i mark_byte  = _mm512_set1_epi8(p.entry[p.entries - 1]);
+    const __m512i base       = _mm512_set1_epi16(p.base);
     const lookup  index_of(p);
 
     const uint8_t * const begin = escapes;
@@ -363,11 +463,15 @@ static int64_t encode_blocks(const words & w, const palette & p, const order & o
         __mmask64 marked[steps];
         __mmask64 missing = 0;
         for (int s = 0; s < steps; s++) {
-            __m512i          low  = _mm512_setzero_si512();
+            __m512i          low  = _mm512_set1_epi8(p.base);
             const uint16_t * from = w.step(b, s);
             if (from != nullptr) {
-                const __m512i first  = _mm512_loadu_si512(from);
-                const __m512i second = _mm512_loadu_si512(from + 32);
+                __m512i first  = _mm512_loadu_si512(from);
+                __m512i second = _mm512_loadu_si512(from + 32);
+                if (c == code::B11) {
+                    first  = _mm512_add_epi16(first, base);
+                    second = _mm512_add_epi16(second, base);
+                }
 
                 low       = _mm512_permutex2var_epi8(first, low_order, second);
                 high[s]   = _mm512_permutex2var_epi8(first, high_order, second);
@@ -454,7 +558,7 @@ class panel_encoder {
     panel_encoder(ggml_type type, const extent & x, code_policy policy) :
         type(type),
         x(x),
-        b11(policy == code_policy::b11 || (policy == code_policy::automatic && automatic_b11)),
+        b11(policy != code_policy::b12),
         bf16(type == GGML_TYPE_BF16 ? 0 : code_rows * x.cols),
         f16(type == GGML_TYPE_F32 ? code_rows * x.cols : 0) {
         for (attempt * a : { &best, &next }) {
@@ -506,6 +610,7 @@ class panel_encoder {
     std::vector<uint16_t> bf16, f16;  // the panel in another type
     const uint8_t *       ahead = nullptr;  // the next panel's weights
     attempt               best, next;
+    based_counts          all;
 
     bool is_bf16_exactly(const uint8_t * from, int n) {
         switch (type) {
@@ -525,27 +630,25 @@ class panel_encoder {
 
     void consider_bf16(const words & w) {
         consider_plain(code::B16);
-        histogram counts;
-        count(w, counts, ahead, ggml_type_size(type));
-        const palette p12(counts, code::B12);
-        if (!b11) {
-            consider<code::B12>(w, p12);
-            return;
+        all.take(w, ahead, ggml_type_size(type));
+        histogram     counts;
+        const int64_t fewest12 = head_bytes(code::B12, x.blocks, 0) + x.blocks * block_bytes(code::B12);
+        if (b11) {
+            const int base = all.best_base<forms[(int) code::B11].entries>();
+            all.get(base, counts);
+            consider<code::B11>(w, palette(counts, code::B11, base));
+            if (best.bytes <= fewest12) {
+                return;
+            }
         }
-        const palette p11(counts, code::B11);
-        if (least<code::B11>(p11) < least<code::B12>(p12)) {
-            consider<code::B11>(w, p11);
-            consider<code::B12>(w, p12);
-        } else {
-            consider<code::B12>(w, p12);
-            consider<code::B11>(w, p11);
-        }
+        all.get(0, counts);
+        consider<code::B12>(w, palette(counts, code::B12));
     }
 
     void consider_f16(const words & w) {
         consider_plain(code::H16);
         histogram counts;
-        count(w, counts, ahead, ggml_type_size(type));
+        count_high_bytes(w, counts, ahead, ggml_type_size(type));
         consider<code::H14>(w, palette(counts, code::H14));
     }
 
@@ -578,8 +681,11 @@ class panel_encoder {
         if (next.bytes >= best.bytes || next.head / line >= 1 << (64 - offset_bits)) {
             return;
         }
-        for (int i = 0; i < form_of(c).palette; i++) {
-            head[i] = p.entry[i % p.entries];
+        memcpy(head, p.entry, p.entries);
+        if (c == code::B11) {
+            const uint16_t base = p.base;
+            memset(head + p.entries, 0, form_of(c).palette - p.entries);
+            memcpy(head + p.entries, &base, sizeof(base));
         }
         memset(escapes + n, 0, head + next.head - (escapes + n));
         std::swap(best, next);
@@ -694,18 +800,31 @@ template <code c> static int64_t count_escapes(const coded_panel & p, int64_t bl
     return n;
 }
 
+// What was added to the words of a panel of B11.
+static uint16_t base_of(const coded_panel & p) {
+    uint16_t base;
+    memcpy(&base, p.head + form_of(code::B11).entries, sizeof(base));
+    return base;
+}
+
 // What is wrong with the head of a panel whose entry is right, or nullptr.
 static const char * head_fault(const coded_panel & p, const extent & x) {
     if (is_plain(p.c)) {
         return nullptr;
     }
     const form & f = form_of(p.c);
-    for (int i = 0; i < f.palette; i++) {
-        if (p.head[i] != p.head[i % f.entries]) {
-            return "a palette whose halves differ";
-        }
-        if (i % f.entries < f.entries - 1 && p.head[i] == p.head[f.entries - 1]) {
+    for (int i = 0; i < f.entries - 1; i++) {
+        if (p.head[i] == p.head[f.entries - 1]) {
             return "a mark that is a byte of its palette, too";
+        }
+    }
+    if (p.c == code::B11) {
+        const int base = base_of(p);
+        if (base % base_step != 0 || base / base_step >= bases) {
+            return "a base that none has";
+        }
+        if (std::any_of(p.head + f.entries + sizeof(uint16_t), p.head + f.palette, [](uint8_t zero) { return zero != 0; })) {
+            return "a base that is not followed by zeros";
         }
     }
     const uint8_t * flags = p.head + f.palette;
@@ -856,13 +975,14 @@ struct target {
 template <code c> static void decode_coded(const coded_panel & p, const target & t, int64_t blocks) {
     constexpr form f = forms[(int) c];
     alignas(64) uint8_t entries[64] = {};
-    memcpy(entries, p.head, f.palette);
+    memcpy(entries, p.head, f.entries);
 
     const order &   o       = order_of(c, t.type);
     const __m512i   first   = _mm512_load_si512(o.words[0]);
     const __m512i   second  = _mm512_load_si512(o.words[1]);
     const __m512i   bytes   = _mm512_load_si512(entries);
     const __m512i   mark    = _mm512_set1_epi8(f.entries - 1);
+    const __m512i   base    = _mm512_set1_epi16(c == code::B11 ? base_of(p) : 0);
     const uint8_t * flags   = p.head + f.palette;
     const uint8_t * escapes = flags + blocks;
     const uint8_t * from    = p.blocks;
@@ -879,7 +999,8 @@ template <code c> static void decode_coded(const coded_panel & p, const target &
             }
             if (uint8_t * to = t.step(b, s)) {
                 const __m512i low = _mm512_loadu_si512(from + (f.vectors + s) * line);
-                put_weights(t.type, is_bf16(c), _mm512_permutex2var_epi8(low, first, high), _mm512_permutex2var_epi8(low, second, high), to);
+                put_weights(t.type, is_bf16(c), _mm512_sub_epi16(_mm512_permutex2var_epi8(low, first, high), base),
+                            _mm512_sub_epi16(_mm512_permutex2var_epi8(low, second, high), base), to);
             }
         }
     }

@@ -35,7 +35,7 @@ type weights struct {
 }
 
 // allWeights are every type in the dense shape, and two of them in those with experts; then float weights of the dense shape, with the
-// code that is chosen for them and, of BF16 ones, with the one of 11 bits, be it the same, and those with the statistics of a trained model.
+// code that is chosen for them and, of BF16 ones, with the one of 12 bits, and those with the statistics of a trained model.
 func allWeights() []weights {
 	var list []weights
 	for _, s := range weight.Specs() {
@@ -52,7 +52,7 @@ func allWeights() []weights {
 	for _, float := range []string{"bf16", "f16", "f16-of-bf16", "f32-of-bf16"} {
 		list = append(list, weights{name: float, shape: "1b", float: float, code: "auto"})
 		if strings.HasPrefix(float, "bf16") || strings.HasPrefix(float, "f32") {
-			list = append(list, weights{name: float + "@11", shape: "1b", float: float, code: "11"})
+			list = append(list, weights{name: float + "@12", shape: "1b", float: float, code: "12"})
 		}
 	}
 	return append(list, weights{name: "trained-bf16", shape: "1b-trained", float: "bf16", code: "auto"})

@@ -27,7 +27,7 @@ func TestChosenWeights(t *testing.T) {
 		t.Errorf("three are %q", got)
 	}
 	all := strings.Fields(names(""))
-	last := "moe64-q4_K moe64-q8_0 moe8-q4_K moe8-q8_0 bf16 bf16@11 f16 f16-of-bf16 f32-of-bf16 f32-of-bf16@11 trained-bf16"
+	last := "moe64-q4_K moe64-q8_0 moe8-q4_K moe8-q8_0 bf16 bf16@12 f16 f16-of-bf16 f32-of-bf16 f32-of-bf16@12 trained-bf16"
 	if n := len(weight.Specs()); len(all) < n || all[0] != "q4_0" || strings.Join(all[n:], " ") != last {
 		t.Errorf("all are %q", all)
 	}
@@ -47,7 +47,7 @@ func TestTypeModels(t *testing.T) {
 	if err := os.WriteFile(there, nil, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	chosen, err := chosenWeights("q4_K,iq3_s,moe64-q8_0,f32-of-bf16,bf16@11,trained-bf16")
+	chosen, err := chosenWeights("q4_K,iq3_s,moe64-q8_0,f32-of-bf16,bf16@12,trained-bf16")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -66,7 +66,7 @@ func TestTypeModels(t *testing.T) {
 		{"1b-q4_K", there, 4.5, false, false, true, ""},
 		{"1b-iq3_s", filepath.Join(scratch, "1b-iq3_s.gguf"), 3.4375, true, false, false, ""},
 		{"moe64-q8_0", filepath.Join(scratch, "moe64-q8_0.gguf"), 8.5, false, true, false, ""},
-		{"1b-bf16@11", filepath.Join(scratch, "1b-bf16.gguf"), 16, false, false, false, "11"},
+		{"1b-bf16@12", filepath.Join(scratch, "1b-bf16.gguf"), 16, false, false, false, "12"},
 		{"1b-f32-of-bf16", filepath.Join(scratch, "1b-f32-of-bf16.gguf"), 32, false, false, false, "auto"},
 		{"1b-trained-bf16", filepath.Join(scratch, "1b-trained-bf16.gguf"), 16, false, false, false, "auto"},
 	} {

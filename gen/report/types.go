@@ -45,7 +45,7 @@ var floatColumns = []struct {
 
 // floats is the table of results' models of float weights, nil if there is none: those of which it was measured what is read of a weight.
 func (r Report) floats() *floats {
-	f := &floats{Heads: []string{"weights"}, Legend: "Float weights, coded without loss; f16-of-bf16: F16 that hold BF16 numbers; @11: with ZT_CODE=11; " +
+	f := &floats{Heads: []string{"weights"}, Legend: "Float weights, coded without loss; f16-of-bf16: F16 that hold BF16 numbers; @12: with ZT_CODE=12; " +
 		"trained: with the scatter of a trained model's rows and columns. bits/weight read: of what a generated token reads. memory: resident after a first token. * misses its goal."}
 	for _, c := range floatColumns {
 		f.Heads = append(f.Heads, c.head)

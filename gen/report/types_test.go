@@ -51,7 +51,7 @@ func measuredTypes() Report {
 // withFloats is r with models of float weights: one that reaches its goals, and one that reads too much and has no speeds.
 func withFloats(r Report) Report {
 	b := builder{Report: r, part: "types"}
-	const model = "1b-bf16@11"
+	const model = "1b-bf16@12"
 	b.add(Result{Model: model, Case: "weights", Quantity: Bits, Value: 16, Verdict: Info})
 	for _, x := range []struct {
 		what        string
@@ -72,7 +72,7 @@ func withFloats(r Report) Report {
 // TestFloatsTable has models of float weights in a table of their own, and in no other.
 func TestFloatsTable(t *testing.T) {
 	rows := [][]string{
-		{"bf16@11", "11.38", "<= 12.1", "1.40* [1.39, 1.41]", ">= 1.45", "1.20 [1.19, 1.21]", ">= 1.10", "0.74", "<= 0.8", "91.5", "", ""},
+		{"bf16@12", "11.38", "<= 12.1", "1.40* [1.39, 1.41]", ">= 1.45", "1.20 [1.19, 1.21]", ">= 1.10", "0.74", "<= 0.8", "91.5", "", ""},
 		{"f16", "14.20*", "<= 14", "", "", "", "", "", "", "", "", ""},
 	}
 	for name, r := range map[string]Report{"with other types": withFloats(measuredTypes()), "alone": withFloats(Report{Version: Version, Environment: full().Environment})} {
@@ -85,11 +85,11 @@ func TestFloatsTable(t *testing.T) {
 				t.Errorf("%s: %q, want %q", name, got, row)
 			}
 		}
-		if slices.ContainsFunc(table.Rows, func(row []string) bool { return row[0] == "bf16@11" }) || strings.Contains(table.Legend, "1.45") {
+		if slices.ContainsFunc(table.Rows, func(row []string) bool { return row[0] == "bf16@12" }) || strings.Contains(table.Legend, "1.45") {
 			t.Errorf("%s: float weights are among the other types, or in their legend: %s", name, table.Legend)
 		}
 		readme, err := r.ReadmeTypes(typesBegin + typesEnd)
-		if err != nil || !strings.Contains(readme, "| bf16@11 | 11.38 | &lt;= 12.1 | 1.40\\* [1.39, 1.41] |") {
+		if err != nil || !strings.Contains(readme, "| bf16@12 | 11.38 | &lt;= 12.1 | 1.40\\* [1.39, 1.41] |") {
 			t.Errorf("%s: %v\n%s", name, err, readme)
 		}
 		if heads := strings.Count(readme, "|---"); name == "alone" && heads != len(table.Floats.Heads) {

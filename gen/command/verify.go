@@ -207,7 +207,7 @@ func (r Run) smallModels(ctx context.Context, stock build.Build) ([]gate.Model, 
 		}
 		models = append(models, gate.Float("tiny64-"+weights, path))
 	}
-	for _, weights := range []string{"bf16", "f16-of-bf16"} {
+	for _, weights := range []string{"bf16", "f16"} {
 		path, err := model.Make(ctx, r.Log, r.Workspace, r.Workspace.Src(workspace.Variant{}), "tiny-moe", weights)
 		if err != nil {
 			return nil, err

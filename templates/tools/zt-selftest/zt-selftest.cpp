@@ -396,6 +396,19 @@ static thread_counts counts_of(size_t i) {
     return i == 1 ? thread_counts{ 1, 2, 3, 5 } : i < 5 ? thread_counts{ 1, 2, 2 } : thread_counts{ 1, 2 };
 }
 
+// As many threads for all graphs: what they remember of one is there when the next begins.
+static ggml_threadpool_t pool_of(int threads) {
+    static std::map<int, ggml_threadpool_t> pools;
+
+    ggml_threadpool_t & pool = pools[threads];
+    if (pool == nullptr) {
+        ggml_threadpool_params params = ggml_threadpool_params_default(threads);
+        params.poll                   = 0;  // several pools wait at the same time
+        pool                          = ggml_threadpool_new(&params);
+    }
+    return pool;
+}
+
 static std::vector<float> scaled(std::vector<float> v, float by) {
     for (float & x : v) {
         x *= by;
@@ -441,6 +454,7 @@ struct graph {
         float by = 1.0f;
         for (int threads : counts) {
             ggml_backend_cpu_set_n_threads(backend, threads);
+            ggml_backend_cpu_set_threadpool(backend, pool_of(threads));
             ggml_backend_tensor_set(activations, scaled(values, by).data(), 0, values.size() * sizeof(float));
             for (const result & r : results) {
                 ggml_backend_tensor_memset(r.tensor, 0xff, 0, ggml_nbytes(r.tensor));

@@ -31,8 +31,11 @@ const Version = "0.1.0"
 // probe is the CMake file that adds zt-probe, which measures stock and tuned builds alike.
 const probe = "tools/zt-probe/zt-probe.cmake"
 
-// zen5Dir is where the runtime's files lie in the checkout.
-const zen5Dir = "ggml/src/ggml-cpu/zen5/"
+// Where the runtime's files lie in the checkout.
+const (
+	zen5Dir = "ggml/src/ggml-cpu/zen5/"
+	hostDir = "ggml/src/ggml-host/"
+)
 
 // Build is a finished build and what it was made with.
 type Build struct {
@@ -66,8 +69,10 @@ func Tuned(ctx context.Context, w workspace.Workspace, log *progress.Log, t targ
 // caller has broken there is mended.
 func Mutant(ctx context.Context, w workspace.Workspace, log *progress.Log, t target.Target, programs ...string) (Build, error) {
 	v := workspace.Variant{Target: t.Name, Mutant: true}
-	if err := os.RemoveAll(filepath.Join(w.Src(v), zen5Dir)); err != nil {
-		return Build{}, err
+	for _, dir := range []string{zen5Dir, hostDir} {
+		if err := os.RemoveAll(filepath.Join(w.Src(v), dir)); err != nil {
+			return Build{}, err
+		}
 	}
 	return tuned(ctx, w, log, v, t, programs...)
 }

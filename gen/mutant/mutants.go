@@ -6,7 +6,10 @@ import (
 	"github.com/llama-zen-turbo/llama-zen-turbo/gen/report"
 )
 
-const zen5 = "ggml/src/ggml-cpu/zen5"
+const (
+	zen5 = "ggml/src/ggml-cpu/zen5"
+	host = "ggml/src/ggml-host"
+)
 
 // Types are those of the weights that the operators gate examines in a mutant: each layout of activations and two of mins and sub-scales.
 var Types = []string{"q8_0", "q4_K", "q6_K"}
@@ -218,7 +221,7 @@ var Mutants = []Mutant{
 	},
 	{
 		Name:  "the pages of packed weights outlive their model",
-		File:  path.Join(zen5, "pages.cpp"),
+		File:  path.Join(host, "pages.cpp"),
 		Old:   "    if (block.map != nullptr) {\n        munmap(block.map, block.mapped);\n    }\n",
 		New:   "    (void) block;\n",
 		Gate:  "soak",

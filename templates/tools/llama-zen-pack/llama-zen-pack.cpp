@@ -3,10 +3,10 @@
 
 #include "code.h"
 #include "crc32c.h"
-#include "pack.h"
 #include "stored.h"
 
 #include "ggml-cpp.h"
+#include "ggml-host/parallel.h"
 #include "ggml-zen5-stored.h"
 #include "ggml-zen5.h"
 
@@ -32,6 +32,7 @@
 #include <unistd.h>
 
 using namespace ggml::cpu::zen5;
+namespace host = ggml::host;
 
 static const char * const usage =
     "llama-zen-pack - store a GGUF with its float weights coded, and get it back\n"
@@ -372,7 +373,7 @@ static int64_t rows_at_a_time(size_t row) {
 // Whether a coded tensor comes out as src. Takes little memory beside it.
 static bool comes_out(const void * coded, const uint8_t * src, size_t row, int64_t rows) {
     std::atomic<bool> same{ true };
-    parallel_for(0, rows, rows_at_a_time(row), [&](int64_t begin, int64_t end) {
+    host::parallel_for(0, rows, rows_at_a_time(row), [&](int64_t begin, int64_t end) {
         std::unique_ptr<uint8_t[]> decoded(new uint8_t[(end - begin) * row]);
         decode_rows(coded, decoded.get(), begin, end - begin);
         if (memcmp(decoded.get(), src + begin * row, (end - begin) * row) != 0) {

@@ -19,16 +19,17 @@
 #include <sched.h>
 
 using namespace ggml::cpu::zen5;
+namespace host = ggml::host;
 
 static const char * const code_names[codes] = { "B11", "B12", "B16", "H14", "H16", "S32" };
 
 static const struct {
-    code_policy  policy;
+    host::code_policy  policy;
     const char * name;
 } policies[] = {
-    { code_policy::automatic, "auto" },
-    { code_policy::b11,       "11"   },
-    { code_policy::b12,       "12"   },
+    { host::code_policy::automatic, "auto" },
+    { host::code_policy::b11,       "11"   },
+    { host::code_policy::b12,       "12"   },
 };
 
 // Memory in whole lines.
@@ -281,7 +282,7 @@ static bool read_panel(ggml_type type, code c, const uint8_t * head, const uint8
 }
 
 // The fewest bytes that a panel of n rows needs: of all codes that serve it, by the document's count of escapes.
-static int64_t fewest_bytes(const tensor & t, int64_t row, int64_t n, code_policy policy) {
+static int64_t fewest_bytes(const tensor & t, int64_t row, int64_t n, host::code_policy policy) {
     static const struct {
         code      c;
         ggml_type container;
@@ -293,7 +294,7 @@ static int64_t fewest_bytes(const tensor & t, int64_t row, int64_t n, code_polic
     const int64_t blocks = (t.cols + 127) / 128;
     int64_t       fewest = INT64_MAX;
     for (const auto & a : all) {
-        if (a.c == code::B11 && policy == code_policy::b12) {
+        if (a.c == code::B11 && policy == host::code_policy::b12) {
             continue;
         }
         std::vector<uint32_t> words(n * t.cols);
@@ -355,7 +356,7 @@ static int64_t fewest_bytes(const tensor & t, int64_t row, int64_t n, code_polic
 }
 
 // Whether the coded form is the document's, holds these weights, and is as small as can be.
-static bool is_layout(const tensor & t, const uint8_t * coded, code_policy policy) {
+static bool is_layout(const tensor & t, const uint8_t * coded, host::code_policy policy) {
     const int64_t each   = (t.rows + 3) / 4;
     const int64_t panels = each * t.matrices;
     int64_t       at     = 64 + (8 * (panels + 1) + 63) / 64 * 64;
@@ -406,7 +407,7 @@ static void on_one_cpu(const std::function<void()> & f) {
     sched_setaffinity(0, sizeof(before), &before);
 }
 
-static void round_trip(const tensor & t, code_policy policy, const std::string & where, std::mt19937 & random) {
+static void round_trip(const tensor & t, host::code_policy policy, const std::string & where, std::mt19937 & random) {
     constexpr int guard = 64;
     const size_t  bound = coded_bound(t.type, t.rows, t.cols, t.matrices);
     lines         coded(bound + guard), again(bound + guard);
@@ -443,7 +444,7 @@ static void round_trip(const tensor & t, code_policy policy, const std::string &
 static double bits_a_weight(const tensor & t, size_t size) { return 8.0 * size / t.count(); }
 
 // Where the best code of a kind is known every panel has it, and its bits are.
-static void examine_choice(ggml_type type, const kind & k, code_policy policy, const std::string & where) {
+static void examine_choice(ggml_type type, const kind & k, host::code_policy policy, const std::string & where) {
     tensor t(type, 64, 2048, 1);
     for (int64_t i = 0; i < t.count(); i++) {
         t.set(i, k.next());
@@ -466,7 +467,7 @@ static void examine_choice(ggml_type type, const kind & k, code_policy policy, c
 }
 
 // All patterns of 16 bits, as often as each other.
-static void examine_all_words(ggml_type type, code_policy policy, const std::string & where, std::mt19937 & random) {
+static void examine_all_words(ggml_type type, host::code_policy policy, const std::string & where, std::mt19937 & random) {
     tensor t(type, 32, 2048, 1);
     for (int64_t i = 0; i < t.count(); i++) {
         // in F32 as BF16
@@ -489,7 +490,7 @@ struct victim {
     lines                coded;
     size_t               size;
 
-    victim(const tensor & t, code_policy policy) :
+    victim(const tensor & t, host::code_policy policy) :
         t(t), coded(coded_bound(t.type, t.rows, t.cols, t.matrices) + 64),
         size(encode(coded.data(), t.type, t.bytes.data(), t.rows, t.cols, t.matrices, policy)) {
         before.assign(coded.data(), coded.data() + size);
@@ -535,7 +536,7 @@ static void examine_faults(ggml_type type, std::mt19937 & random) {
     for (int64_t i = 0; i < t.count(); i++) {
         t.set(i, kinds[i / (4 * t.cols) % kinds.size()].next());
     }
-    victim       v(t, code_policy::b11);
+    victim       v(t, host::code_policy::b11);
     uint8_t *    bytes = v.coded.data();
     const size_t front = 64 + (8 * (v.panels() + 1) + 63) / 64 * 64;
 
@@ -571,14 +572,14 @@ static void examine_faults(ggml_type type, std::mt19937 & random) {
     for (int64_t i = 0; i < t.count(); i++) {
         t.set(i, random());
     }
-    victim plain(t, code_policy::b12);
+    victim plain(t, host::code_policy::b12);
     check(panel_of(plain.coded.data(), 0).head == panel_of(plain.coded.data(), 0).blocks, type, "coded faults", "plain panels have no heads");
     plain.grow_head(1);
     plain.expect_fault("a plain panel with a head");
 
     // a tenth of all weights have high bytes of which no palette holds all, or else all have one byte
     for (bool escapes : { true, false }) {
-        for (code_policy policy : { code_policy::b11, code_policy::b12 }) {
+        for (host::code_policy policy : { host::code_policy::b11, host::code_policy::b12 }) {
             const ggml_type from = type == GGML_TYPE_F16 ? GGML_TYPE_F16 : GGML_TYPE_BF16;
             for (int64_t i = 0; i < t.count(); i++) {
                 t.set(i, with_high_byte(from, type, escapes && i % 10 == 0 ? 1 + i / 10 % 100 : 0x30, random));
@@ -627,7 +628,7 @@ void examine_codes(ggml_type type, std::mt19937 & random) {
         { 16, 64, 1 }, { 17, 192, 1 }, { 18, 576, 3 }, { 19, 128, 2 }, { 21, 2048, 1 }, { 300, 512, 2 },
     };
     for (const auto & p : policies) {
-        const auto kinds = kinds_of(type, p.policy != code_policy::b12, random);
+        const auto kinds = kinds_of(type, p.policy != host::code_policy::b12, random);
         const auto with  = std::string(", ZT_CODE=") + p.name;
         for (const auto & s : shapes) {
             tensor t(type, s.rows, s.cols, s.matrices);

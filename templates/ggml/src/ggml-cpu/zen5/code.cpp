@@ -1,7 +1,7 @@
 #include "code.h"
 
-#include "pack.h"
-#include "switches.h"
+#include "ggml-host/parallel.h"
+#include "ggml-host/switches.h"
 
 #include <immintrin.h>
 
@@ -555,10 +555,10 @@ template <typename T> static void write_plain(const rows_of<T> & w, int64_t bloc
 // Codes panels, one at a time. Each thread has its own.
 class panel_encoder {
   public:
-    panel_encoder(ggml_type type, const extent & x, code_policy policy) :
+    panel_encoder(ggml_type type, const extent & x, host::code_policy policy) :
         type(type),
         x(x),
-        b11(policy != code_policy::b12),
+        b11(policy != host::code_policy::b12),
         bf16(type == GGML_TYPE_BF16 ? 0 : code_rows * x.cols),
         f16(type == GGML_TYPE_F32 ? code_rows * x.cols : 0) {
         for (attempt * a : { &best, &next }) {
@@ -702,10 +702,10 @@ size_t coded_bound(ggml_type type, int64_t rows, int64_t cols, int64_t matrices)
 }
 
 size_t encode(void * to, ggml_type type, const void * src, int64_t rows, int64_t cols, int64_t matrices) {
-    return encode(to, type, src, rows, cols, matrices, get_switches().code);
+    return encode(to, type, src, rows, cols, matrices, host::get_switches().code);
 }
 
-size_t encode(void * to, ggml_type type, const void * src, int64_t rows, int64_t cols, int64_t matrices, code_policy policy) {
+size_t encode(void * to, ggml_type type, const void * src, int64_t rows, int64_t cols, int64_t matrices, host::code_policy policy) {
     GGML_ASSERT(codable(type, rows, cols) && (uintptr_t) to % line == 0);
     const extent  x(rows, cols, matrices);
     const int64_t row_bytes = cols * ggml_type_size(type);
@@ -723,7 +723,7 @@ size_t encode(void * to, ggml_type type, const void * src, int64_t rows, int64_t
     std::atomic<int64_t> turn{ 0 };   // run to be placed
     int64_t              end = x.front();  // of those that are; belongs to whose turn it is
 
-    parallel_for(0, runs, 1, [&](int64_t, int64_t) {
+    host::parallel_for(0, runs, 1, [&](int64_t, int64_t) {
         int64_t mine = next++;
         if (mine >= runs) {
             return;
@@ -921,7 +921,7 @@ const char * coded_fault(const void * coded, size_t size, ggml_type type, int64_
     }
 
     std::atomic<int64_t> first{ x.panels };
-    parallel_for(0, x.panels, 64, [&](int64_t p, int64_t end) {
+    host::parallel_for(0, x.panels, 64, [&](int64_t p, int64_t end) {
         for (; p < end && p < first.load(std::memory_order_relaxed); p++) {
             if (head_fault(panel_of(coded, p), x) != nullptr) {
                 int64_t lowest = first;
@@ -1031,7 +1031,7 @@ void decode_rows(const void * coded, void * to, int64_t first, int64_t n) {
 
     constexpr int64_t part_bytes = 1024 * 1024;  // worth a thread
     const int64_t     grain      = (part_bytes / (x.cols * size) / code_rows + 1) * code_rows;
-    parallel_for(first, first + n, grain, [&](int64_t row, int64_t end) {
+    host::parallel_for(first, first + n, grain, [&](int64_t row, int64_t end) {
         while (row < end) {
             const int64_t     matrix = row / x.rows;
             const int64_t     within = row % x.rows;

@@ -1,7 +1,7 @@
 #pragma once
 
+#include "ggml-host/switches.h"
 #include "ggml.h"
-#include "switches.h"
 
 #include <cstddef>
 #include <cstdint>
@@ -37,7 +37,7 @@ size_t coded_bound(ggml_type type, int64_t rows, int64_t cols, int64_t matrices)
 size_t encode(void * to, ggml_type type, const void * src, int64_t rows, int64_t cols, int64_t matrices);
 
 // The same with a policy other than ZT_CODE's. Off is automatic here: it is about where tensors go.
-size_t encode(void * to, ggml_type type, const void * src, int64_t rows, int64_t cols, int64_t matrices, code_policy policy);
+size_t encode(void * to, ggml_type type, const void * src, int64_t rows, int64_t cols, int64_t matrices, host::code_policy policy);
 
 // Bytes of a coded tensor, as its header says.
 size_t coded_size(const void * coded);

@@ -1,9 +1,9 @@
 #include "coded.h"
 
 #include "dots.h"
-#include "switches.h"
 
 #include "ggml-cpu.h"
+#include "ggml-host/switches.h"
 
 #include <algorithm>
 #include <cstring>
@@ -101,7 +101,7 @@ void coded_multiplier::compute(const product & p, int64_t g, int64_t panel, code
     const int64_t         row    = p.groups.start(g);
     const uint8_t *       a      = p.activations + row * blocks * block_bytes(format);
     const int64_t         col    = panel * code_rows;
-    const int64_t         ahead  = get_switches().ahead ? soon : 0;
+    const int64_t         ahead  = host::get_switches().ahead ? soon : 0;
     float *               out    = row_of(p, row) + col;
     if (tall > 1) {
         k.tile[p.groups.height(g) - 1](out, dst->nb[1], a, head, at, blocks, ahead);

@@ -4,12 +4,13 @@
 
 #include "code.h"
 #include "coded.h"
-#include "pages.h"
-#include "switches.h"
 
 #include "ggml-backend-impl.h"
 #include "ggml-cpu-impl.h"
 #include "ggml-cpu.h"
+#include "ggml-host/log.h"
+#include "ggml-host/pages.h"
+#include "ggml-host/switches.h"
 #include "ggml-impl.h"
 #include "ggml-zen5.h"
 #include "traits.h"
@@ -66,7 +67,7 @@ class coded_buffer_type : public ggml::cpu::extra_buffer_type {
         }
         const char * reason = takes(op->src[0]) ? refusal(op) : "k is no multiple of 64, or fewer than 16 rows";
         if (reason != nullptr && multiplies_or_reads(op) && !ggml_is_quantized(op->src[0]->type)) {
-            note("%s: %s of %s stays on stock's path: %s", op->src[0]->name, ggml_op_name(op->op), ggml_type_name(op->src[0]->type), reason);
+            host::note("%s: %s of %s stays on stock's path: %s", op->src[0]->name, ggml_op_name(op->op), ggml_type_name(op->src[0]->type), reason);
         }
         return reason == nullptr;
     }
@@ -78,13 +79,13 @@ class coded_buffer_type : public ggml::cpu::extra_buffer_type {
 };
 
 static void free_coded(ggml_backend_buffer_t buffer) {
-    auto * block = (page_block *) buffer->context;
-    pages_free(*block);
+    auto * block = (host::page_block *) buffer->context;
+    host::pages_free(*block);
     delete block;
 }
 
 static void * get_coded_base(ggml_backend_buffer_t buffer) {
-    return ((page_block *) buffer->context)->base;
+    return ((host::page_block *) buffer->context)->base;
 }
 
 // Whether a coded tensor lies where t's is to be: memory that has never been written is zeros.
@@ -116,7 +117,7 @@ void describe(const ggml_tensor * t) {
     const double plain = 8.0 * ggml_type_size(t->type);
     const double bits  = 8.0 * coded_size(t->data) / ggml_nelements(t);
     // the line that gen/gate reads
-    note("%s: coded %s %" PRId64 " x %" PRId64 " x %" PRId64 ": %.2f bits a weight (%s), expected gain %.2fx", t->name, ggml_type_name(t->type),
+    host::note("%s: coded %s %" PRId64 " x %" PRId64 " x %" PRId64 ": %.2f bits a weight (%s), expected gain %.2fx", t->name, ggml_type_name(t->type),
          t->ne[2], t->ne[1], t->ne[0], bits, panels.c_str(), plain / bits);
 }
 
@@ -128,7 +129,7 @@ static void set_coded(ggml_backend_buffer_t buffer, ggml_tensor * t, const void 
         data = whole.data();
     }
     const size_t used = encode(t->data, t->type, data, t->ne[1], t->ne[0], t->ne[2]);
-    pages_drop((uint8_t *) t->data + used, coded_bound(t->type, t->ne[1], t->ne[0], t->ne[2]) - used);
+    host::pages_drop((uint8_t *) t->data + used, coded_bound(t->type, t->ne[1], t->ne[0], t->ne[2]) - used);
     describe(t);
 
     GGML_UNUSED(buffer);
@@ -148,7 +149,7 @@ static void clear_coded(ggml_backend_buffer_t buffer, uint8_t value) {
     memset(get_coded_base(buffer), value, buffer->size);
 }
 
-static ggml_backend_buffer_t new_coded_buffer(ggml_backend_buffer_type_t buft, const page_block & block, size_t size) {
+static ggml_backend_buffer_t new_coded_buffer(ggml_backend_buffer_type_t buft, const host::page_block & block, size_t size) {
     static const ggml_backend_buffer_i iface = {
         /* .free_buffer   = */ free_coded,
         /* .get_base      = */ get_coded_base,
@@ -162,7 +163,7 @@ static ggml_backend_buffer_t new_coded_buffer(ggml_backend_buffer_type_t buft, c
         /* .clear         = */ clear_coded,
         /* .reset         = */ nullptr,
     };
-    return ggml_backend_buffer_init(buft, iface, new page_block(block), size);
+    return ggml_backend_buffer_init(buft, iface, new host::page_block(block), size);
 }
 
 static const char * get_coded_name(ggml_backend_buffer_type_t buft) {
@@ -172,15 +173,15 @@ static const char * get_coded_name(ggml_backend_buffer_type_t buft) {
 }
 
 static ggml_backend_buffer_t alloc_coded(ggml_backend_buffer_type_t buft, size_t size) {
-    page_block block;
+    host::page_block block;
     if (size > 0) {
-        block = pages_reserve(size);
+        block = host::pages_reserve(size);
         if (block.base == nullptr) {
             GGML_LOG_ERROR("zen5: no address space for %zu MiB of coded weights: %s; ZT_CODE=off leaves them in the model's file\n", size >> 20,
                            strerror(errno));
             return nullptr;
         }
-        note("address space for %zu MiB of coded weights, in %s", size >> 20, block.kind);
+        host::note("address space for %zu MiB of coded weights, in %s", size >> 20, block.kind);
     }
     return new_coded_buffer(buft, block, size);
 }
@@ -207,7 +208,7 @@ bool ggml_zen5_is_coded(const ggml_tensor * tensor) {
 ggml_backend_buffer_t ggml_zen5_coded_buffer_from_ptr(void * base, size_t size) {
     using namespace ggml::cpu::zen5;
 
-    page_block block;  // nothing to unmap
+    ggml::host::page_block block;  // nothing to unmap
     block.base = base;
     block.size = size;
     return new_coded_buffer(ggml_backend_cpu_zen5_coded_buffer_type(), block, size);
@@ -229,11 +230,11 @@ ggml_backend_buffer_type_t ggml_backend_cpu_zen5_coded_buffer_type(void) {
         /* .context = */ new coded_buffer_type(),
     };
     static const bool enabled = [] {
-        const bool codes = get_switches().code != code_policy::off;
+        const bool codes = ggml::host::get_switches().code != ggml::host::code_policy::off;
         if (!codes) {
-            note("float weights are not coded: ZT_CODE=off");
+            ggml::host::note("float weights are not coded: ZT_CODE=off");
         }
-        return get_switches().enabled && codes;
+        return ggml::host::get_switches().enabled && codes;
     }();
     return enabled ? &buft : nullptr;
 }

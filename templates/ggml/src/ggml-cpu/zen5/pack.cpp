@@ -4,52 +4,13 @@
 
 #include <algorithm>
 #include <array>
-#include <atomic>
 #include <cstring>
 #include <map>
 #include <memory>
 #include <mutex>
-#include <system_error>
-#include <thread>
 #include <vector>
 
-#include <sched.h>
-
 namespace ggml::cpu::zen5 {
-
-static int usable_cpus() {
-    cpu_set_t set;
-    CPU_ZERO(&set);
-    if (sched_getaffinity(0, sizeof(set), &set) != 0) {
-        return 1;
-    }
-    return std::max(1, CPU_COUNT(&set));
-}
-
-void parallel_for(int64_t begin, int64_t end, int64_t grain, const std::function<void(int64_t, int64_t)> & f) {
-    const int64_t last    = (end + grain - 1) / grain;
-    const int     threads = (int) std::min<int64_t>(usable_cpus(), last - begin / grain);
-
-    std::atomic<int64_t> next{ begin / grain };
-    auto                 work = [&]() {
-        for (int64_t part = next++; part < last; part = next++) {
-            f(std::max(begin, part * grain), std::min(end, (part + 1) * grain));
-        }
-    };
-
-    std::vector<std::thread> helpers;
-    for (int i = 1; i < threads; i++) {
-        try {
-            helpers.emplace_back(work);
-        } catch (const std::system_error &) {
-            break;  // a limit on threads or memory: those that run do all the work
-        }
-    }
-    work();
-    for (auto & helper : helpers) {
-        helper.join();
-    }
-}
 
 size_t packed_size(const weight_type & type, int64_t rows, int64_t cols) {
     const int64_t panels = (rows + tile_cols - 1) / tile_cols;

@@ -4,15 +4,11 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <functional>
 
 // The packed layout of weights and the ways into and out of it. A panel holds tile_cols weight rows; along k it is a sequence of
 // blocks, and each of these is a permutation of the bits of the rows' GGUF blocks, laid out by the type's planes.
 
 namespace ggml::cpu::zen5 {
-
-// Runs f(begin, end) on parts of [begin, end) on all CPUs this process may use, and waits. Parts start at multiples of grain.
-void parallel_for(int64_t begin, int64_t end, int64_t grain, const std::function<void(int64_t, int64_t)> & f);
 
 // Bytes of a packed matrix of rows x cols weights; the last panel is padded to a full one.
 size_t packed_size(const weight_type & type, int64_t rows, int64_t cols);

@@ -1,6 +1,6 @@
 #include "packed.h"
 
-#include "switches.h"
+#include "ggml-host/switches.h"
 
 #include <algorithm>
 #include <cstring>
@@ -122,7 +122,7 @@ void packed_multiplier::compute(const product & p, int64_t g, int64_t panel, con
     const bool    apart  = p.rows != nullptr;
     float *       out    = apart ? tile : row_of(p, row) + col;
     const int64_t stride = apart ? sizeof(float) * tile_cols : dst->nb[1];
-    if (next != nullptr && get_switches().ahead) {
+    if (next != nullptr && host::get_switches().ahead) {
         type.ahead[height - 1](out, stride, a, w, n, mask, b > 0, work, next, step);
     } else {
         kernels[height - 1](out, stride, a, w, n, mask, b > 0, work);

@@ -3,11 +3,11 @@
 #include "code.h"
 #include "coded.h"
 #include "crc32c.h"
-#include "pack.h"
 #include "zen5.h"
 
 #include "ggml-backend.h"
 #include "ggml-cpp.h"
+#include "ggml-host/parallel.h"
 #include "ggml-impl.h"
 #include "ggml-zen5-stored.h"
 #include "ggml-zen5.h"
@@ -39,7 +39,7 @@ std::vector<uint32_t> checksums(const std::vector<span> & spans) {
         first.push_back(first.back() + pieces_of(s));
     }
     std::vector<uint32_t> crcs(first.back());
-    parallel_for(0, crcs.size(), 1, [&](int64_t begin, int64_t end) {
+    host::parallel_for(0, crcs.size(), 1, [&](int64_t begin, int64_t end) {
         for (size_t i = begin; i < (size_t) end; i++) {
             const size_t  n  = std::upper_bound(first.begin(), first.end(), i) - first.begin() - 1;
             const size_t  at = (i - first[n]) * piece_size;
@@ -261,7 +261,7 @@ bool ggml_zen5_stored::used_by(ggml_backend_buffer_type_t buft) {
 void ggml_zen5_stored::load(const tensor & from, ggml_tensor * to) const {
     GGML_ASSERT(from.coded && ggml_nbytes(to) == from.bytes);
     if (ggml_zen5_is_coded(to) && std::equal(from.ne, from.ne + GGML_MAX_DIMS, to->ne)) {
-        parallel_for(0, from.size, piece_size, [&](int64_t begin, int64_t end) {
+        ggml::host::parallel_for(0, from.size, piece_size, [&](int64_t begin, int64_t end) {
             memcpy((uint8_t *) to->data + begin, data(from) + begin, end - begin);
         });
     } else if (ggml_backend_buffer_is_host(to->buffer)) {
@@ -301,7 +301,7 @@ void ggml_zen5_stored::validate(const tensor & t) const {
     const size_t row = t.bytes / t.rows();
     const int64_t grain = rows_at_a_time(t);
     std::atomic<bool> valid{ true };
-    parallel_for(0, t.rows(), grain, [&](int64_t begin, int64_t end) {
+    ggml::host::parallel_for(0, t.rows(), grain, [&](int64_t begin, int64_t end) {
         std::vector<uint8_t> rows((end - begin) * row);
         decode_rows(data(t), rows.data(), begin, end - begin);
         if (!ggml_validate_row_data(t.type, rows.data(), rows.size())) {

@@ -20,14 +20,10 @@ list(APPEND GGML_CPU_SOURCES
     ggml-cpu/zen5/pack.h
     ggml-cpu/zen5/packed.cpp
     ggml-cpu/zen5/packed.h
-    ggml-cpu/zen5/pages.cpp
-    ggml-cpu/zen5/pages.h
     ggml-cpu/zen5/shared.cpp
     ggml-cpu/zen5/shared.h
     ggml-cpu/zen5/stored.cpp
     ggml-cpu/zen5/stored.h
-    ggml-cpu/zen5/switches.cpp
-    ggml-cpu/zen5/switches.h
     ggml-cpu/zen5/types.cpp
     ggml-cpu/zen5/types.h
     ggml-cpu/zen5/kernels.h

@@ -6,13 +6,15 @@
 #include "kernels.h"
 #include "pack.h"
 #include "packed.h"
-#include "pages.h"
-#include "switches.h"
 #include "types.h"
 
 #include "ggml-backend-impl.h"
 #include "ggml-cpu-impl.h"
 #include "ggml-cpu.h"
+#include "ggml-host/log.h"
+#include "ggml-host/pages.h"
+#include "ggml-host/parallel.h"
+#include "ggml-host/switches.h"
 #include "ggml-impl.h"
 #include "ggml-zen5.h"
 #include "traits.h"
@@ -77,7 +79,7 @@ class buffer_type : public ggml::cpu::extra_buffer_type {
                               packable(op->src[0]) == nullptr        ? "no kernel for the shape" :
                                                                        refusal(op);
         if (reason != nullptr && multiplies_or_reads(op) && ggml_is_quantized(op->src[0]->type)) {
-            note("%s: %s of %s stays on stock's path: %s", op->src[0]->name, ggml_op_name(op->op), ggml_type_name(op->src[0]->type), reason);
+            host::note("%s: %s of %s stays on stock's path: %s", op->src[0]->name, ggml_op_name(op->op), ggml_type_name(op->src[0]->type), reason);
         }
         return reason == nullptr;
     }
@@ -89,13 +91,13 @@ class buffer_type : public ggml::cpu::extra_buffer_type {
 };
 
 static void free_buffer(ggml_backend_buffer_t buffer) {
-    auto * block = (page_block *) buffer->context;
-    pages_free(*block);
+    auto * block = (host::page_block *) buffer->context;
+    host::pages_free(*block);
     delete block;
 }
 
 static void * get_base(ggml_backend_buffer_t buffer) {
-    return ((page_block *) buffer->context)->base;
+    return ((host::page_block *) buffer->context)->base;
 }
 
 // Weights come and go in whole rows; the loader always sets a whole tensor.
@@ -118,7 +120,7 @@ static void each_panel(const ggml_tensor * tensor, size_t offset, size_t size,
     if (begin == end) {
         return;
     }
-    parallel_for(panel(begin), panel(end - 1) + 1, 1, [&](int64_t from, int64_t to) {
+    host::parallel_for(panel(begin), panel(end - 1) + 1, 1, [&](int64_t from, int64_t to) {
         for (int64_t p = from; p < to; p++) {
             const int64_t base  = p / panels * rows;  // the matrix' first row
             const int64_t first = std::max(begin, base + p % panels * tile_cols);
@@ -140,7 +142,7 @@ static void set_tensor(ggml_backend_buffer_t buffer, ggml_tensor * tensor, const
         pack_rows(type, matrix(tensor, type, i), (const char *) data + before, tensor->ne[1], tensor->ne[0], first, n);
     });
     if (offset + size == ggml_nbytes(tensor)) {
-        note("%s: packed %s %" PRId64 " x %" PRId64 " x %" PRId64, tensor->name, ggml_type_name(tensor->type), tensor->ne[2], tensor->ne[1],
+        host::note("%s: packed %s %" PRId64 " x %" PRId64 " x %" PRId64, tensor->name, ggml_type_name(tensor->type), tensor->ne[2], tensor->ne[1],
              tensor->ne[0]);
     }
 
@@ -182,17 +184,17 @@ static ggml_backend_buffer_t alloc_buffer(ggml_backend_buffer_type_t buft, size_
         /* .reset         = */ nullptr,
     };
 
-    page_block block;
+    host::page_block block;
     if (size > 0) {
-        block = pages_alloc(size);
+        block = host::pages_alloc(size);
         if (block.base == nullptr) {
             GGML_LOG_ERROR("zen5: no memory for %zu MiB of packed weights: %s; --no-repack leaves them in the model's file\n", size >> 20,
                            strerror(errno));
             return nullptr;
         }
-        note("%zu MiB of packed weights in %s", size >> 20, block.kind);
+        host::note("%zu MiB of packed weights in %s", size >> 20, block.kind);
     }
-    return ggml_backend_buffer_init(buft, iface, new page_block(block), size);
+    return ggml_backend_buffer_init(buft, iface, new host::page_block(block), size);
 }
 
 static size_t get_alignment(ggml_backend_buffer_type_t buft) {
@@ -230,7 +232,7 @@ bool ggml_zen5_swappable(ggml_backend_buffer_t buffer) {
     using namespace ggml::cpu::zen5;
 
     const bool ours = buffer->buft == ggml_backend_cpu_zen5_buffer_type() || buffer->buft == ggml_backend_cpu_zen5_coded_buffer_type();
-    return ours && !((page_block *) buffer->context)->pool;
+    return ours && !((ggml::host::page_block *) buffer->context)->pool;
 }
 
 ggml_backend_buffer_type_t ggml_backend_cpu_zen5_buffer_type(void) {
@@ -249,11 +251,11 @@ ggml_backend_buffer_type_t ggml_backend_cpu_zen5_buffer_type(void) {
         /* .context = */ new buffer_type(),
     };
     static const bool enabled = [] {
-        note("%s", ggml_zen5_description());
-        if (!get_switches().enabled) {
-            note("switched off by ZT_DISABLE");
+        ggml::host::note("%s", ggml_zen5_description());
+        if (!ggml::host::get_switches().enabled) {
+            ggml::host::note("switched off by ZT_DISABLE");
         }
-        return get_switches().enabled;
+        return ggml::host::get_switches().enabled;
     }();
     return enabled ? &buft : nullptr;
 }

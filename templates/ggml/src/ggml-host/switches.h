@@ -2,7 +2,7 @@
 
 // The ZT_* environment switches, read once. `mage doctor` lists them.
 
-namespace ggml::cpu::zen5 {
+namespace ggml::host {
 
 enum class huge_pages { automatic, hugetlb, transparent, off };
 enum class code_policy { automatic, b11, b12, off };
@@ -17,10 +17,4 @@ struct switches {
 
 const switches & get_switches();
 
-// One line about a decision: on stderr with ZT_LOG=1, else at info level in the program's own log.
-#ifdef __GNUC__
-__attribute__((format(printf, 1, 2)))
-#endif
-void note(const char * format, ...);
-
-}  // namespace ggml::cpu::zen5
+}  // namespace ggml::host

@@ -1,13 +1,11 @@
 #include "switches.h"
 
-#include "ggml-impl.h"
+#include "log.h"
 
-#include <cstdarg>
-#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 
-namespace ggml::cpu::zen5 {
+namespace ggml::host {
 
 static bool is_on(const char * name) {
     const char * value = getenv(name);
@@ -28,7 +26,7 @@ static huge_pages read_huge_pages() {
     if (strcmp(value, "off") == 0) {
         return huge_pages::off;
     }
-    GGML_LOG_WARN("zen5: ZT_HUGEPAGES=%s is not one of auto, hugetlb, thp, off; using auto\n", value);
+    warn("ZT_HUGEPAGES=%s is not one of auto, hugetlb, thp, off; using auto", value);
     return huge_pages::automatic;
 }
 
@@ -46,7 +44,7 @@ static code_policy read_code() {
     if (strcmp(value, "off") == 0) {
         return code_policy::off;
     }
-    GGML_LOG_WARN("zen5: ZT_CODE=%s is not one of auto, 11, 12, off; using auto\n", value);
+    warn("ZT_CODE=%s is not one of auto, 11, 12, off; using auto", value);
     return code_policy::automatic;
 }
 
@@ -72,17 +70,4 @@ const switches & get_switches() {
     return s;
 }
 
-void note(const char * format, ...) {
-    char    line[512];
-    va_list args;
-    va_start(args, format);
-    vsnprintf(line, sizeof(line), format, args);
-    va_end(args);
-    if (get_switches().log) {
-        fprintf(stderr, "zen5: %s\n", line);
-    } else {
-        GGML_LOG_INFO("zen5: %s\n", line);
-    }
-}
-
-}  // namespace ggml::cpu::zen5
+}  // namespace ggml::host

@@ -1,9 +1,9 @@
 #include "pages.h"
 
-#include "pack.h"
+#include "log.h"
+#include "parallel.h"
 #include "switches.h"
 
-#include "ggml-impl.h"
 #include "ggml-zen5.h"
 
 #include <atomic>
@@ -22,7 +22,7 @@
 #    define MADV_POPULATE_WRITE 23
 #endif
 
-namespace ggml::cpu::zen5 {
+namespace ggml::host {
 
 static constexpr size_t huge = size_t(2) << 20;
 
@@ -115,12 +115,12 @@ page_block pages_alloc(size_t size) {
         take_from_kernel(block, want, 0);
         const size_t available = available_memory();
         if (block.base != nullptr && available > 0 && block.size > available) {
-            GGML_LOG_WARN("zen5: %zu MiB of packed weights are more than the %zu MiB of memory available, and the kernel may kill this "
-                          "program; --no-repack leaves them in the model's file\n", block.size >> 20, available >> 20);
+            warn("%zu MiB of packed weights are more than the %zu MiB of memory available, and the kernel may kill this program; --no-repack "
+                 "leaves them in the model's file", block.size >> 20, available >> 20);
         }
         if (block.base != nullptr && want == huge_pages::hugetlb) {
-            GGML_LOG_WARN("zen5: the huge page pool has no room for %zu MiB of packed weights (vm.nr_hugepages sets its size); they "
-                          "are in %s\n", size >> 20, block.kind);
+            warn("the huge page pool has no room for %zu MiB of packed weights (vm.nr_hugepages sets its size); they are in %s", size >> 20,
+                 block.kind);
         }
     }
     return block;
@@ -153,10 +153,10 @@ void pages_free(const page_block & block) {
     }
 }
 
-}  // namespace ggml::cpu::zen5
+}  // namespace ggml::host
 
 void ggml_zen5_drop_mapped(const void * data, size_t size) {
-    using namespace ggml::cpu::zen5;
+    using namespace ggml::host;
 
     advise(data, size, MADV_DONTNEED);
     // A touch of the small tensors between packed ones maps what surrounds it in the page cache, up to 2 MiB where that is in huge

@@ -4,7 +4,7 @@
 
 // Page policy of the packed weights: explicit 2 MiB pages if the pool has room, else transparent huge pages, else 4 KiB.
 
-namespace ggml::cpu::zen5 {
+namespace ggml::host {
 
 struct page_block {
     void *       base   = nullptr;  // 2 MiB aligned; nullptr if there is no memory
@@ -28,4 +28,4 @@ void pages_drop(void * start, size_t size);
 
 void pages_free(const page_block & block);
 
-}  // namespace ggml::cpu::zen5
+}  // namespace ggml::host

@@ -1,0 +1,12 @@
+# Adds what the runtime knows of the machine, and nothing of tensors, to ggml-base. Included by ggml/src/CMakeLists.txt once that
+# library is there.
+
+target_sources(ggml-base PRIVATE
+    ggml-host/log.cpp
+    ggml-host/log.h
+    ggml-host/pages.cpp
+    ggml-host/pages.h
+    ggml-host/parallel.cpp
+    ggml-host/parallel.h
+    ggml-host/switches.cpp
+    ggml-host/switches.h)

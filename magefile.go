@@ -66,7 +66,7 @@ func Doctor(ctx context.Context) error { return run(ctx, command.Doctor) }
 // Generate remakes the committed generated files: Go assembly, its declarations and tables.
 func Generate(ctx context.Context) error { return run(ctx, command.Generate) }
 
-// Model writes a synthetic GGUF into out/models (ZT_SHAPE=1b|moe64|moe8|tiny|tiny64|tiny256|tiny-moe|tiny-bert, ZT_TYPE=q8_0, any other type, a mix such as q4_k_m, or lora).
+// Model writes a synthetic GGUF into out/models (ZT_SHAPE=1b|0.5b|moe64|moe8|tiny|tiny64|tiny256|tiny-moe|tiny-bert, ZT_TYPE=q8_0, any other type, a mix such as q4_k_m, or lora).
 func Model(ctx context.Context) error { return run(ctx, command.Model) }
 
 // Report holds the targets that show the last report again.

@@ -43,6 +43,13 @@ var shapes = []Shape{
 		Context: 131072, RopeBase: 500000, RopeFactor: 32,
 	},
 	{
+		// Qwen/Qwen2.5-0.5B, config.json, without the biases of its keys, queries and values. Rows of 896 weights hold no whole blocks of 256,
+		// and its layers are so narrow that what is done between two products takes its share of a token's time.
+		Name: "0.5b", Vocabulary: "ggml-vocab-qwen2.gguf",
+		Embd: 896, Layers: 24, FF: 4864, Heads: 14, KVHeads: 2, HeadDim: 64, Tied: true,
+		Context: 32768, RopeBase: 1e6,
+	},
+	{
 		// Three of the 16 layers of allenai/OLMoE-1B-7B-0924, and its embedding as the output matrix too.
 		Name: "moe64", Vocabulary: "ggml-vocab-gpt-neox.gguf",
 		Embd: 2048, Layers: 3, FF: 1024, Heads: 16, KVHeads: 16, HeadDim: 128, Tied: true,

@@ -46,7 +46,7 @@ var table = []Switch{
 	{"ZT_WATTS", "watts", "none", "what the machine draws under load, for the cost of a token in the report", Verify},
 	{"ZT_PRICE_KWH", "price", "none", "what a kWh costs, for the same", Verify},
 	{"ZT_CURRENCY", "word", "none", "what that price is counted in", Verify},
-	{"ZT_SHAPE", "1b|moe64|moe8|tiny|tiny64|tiny256|tiny-moe|tiny-bert", "1b", "shape of the synthetic model: moe64 has 8 of 64 experts, moe8 2 of 8, tiny-moe 4 of 16, tiny-bert embeds and ranks; tiny's rows are too narrow for blocks of 256; with -trained behind it rows and columns scatter as in a trained model", Verify},
+	{"ZT_SHAPE", "1b|0.5b|moe64|moe8|tiny|tiny64|tiny256|tiny-moe|tiny-bert", "1b", "shape of the synthetic model: moe64 has 8 of 64 experts, moe8 2 of 8, tiny-moe 4 of 16, tiny-bert embeds and ranks; rows of tiny and 0.5b do not fill blocks of 256; with -trained behind it rows and columns scatter as in a trained model", Verify},
 	{"ZT_TYPE", "type or mix", "q8_0", "weights of the synthetic model: f32, f16, bf16, f16-of-bf16, f32-of-bf16, f32-of-f16, a quantized type from iq1_s to q8_0, or q3_k_m, q3_k_l, q4_k_m, q5_k_m, mxfp4_moe; or lora for an adapter", Verify},
 
 	{"ZT_SEED", "number", "random", "seed of a randomized test, as its failure prints it", Test},

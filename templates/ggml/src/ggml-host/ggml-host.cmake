@@ -9,4 +9,6 @@ target_sources(ggml-base PRIVATE
     ggml-host/parallel.cpp
     ggml-host/parallel.h
     ggml-host/switches.cpp
-    ggml-host/switches.h)
+    ggml-host/switches.h
+    ggml-host/topology.cpp
+    ggml-host/topology.h)

@@ -59,6 +59,11 @@ static bool read_prefetch() {
     return is_on("ZT_PREFETCH");
 }
 
+static std::string read_path(const char * name, const char * otherwise) {
+    const char * value = getenv(name);
+    return value == nullptr || value[0] == '\0' ? otherwise : value;
+}
+
 const switches & get_switches() {
     static const switches s = {
         /*.enabled =*/ !is_on("ZT_DISABLE"),
@@ -66,6 +71,7 @@ const switches & get_switches() {
         /*.pages   =*/ read_huge_pages(),
         /*.ahead   =*/ read_prefetch(),
         /*.code    =*/ read_code(),
+        /*.sysfs   =*/ read_path("ZT_SYSFS", "/sys"),
     };
     return s;
 }

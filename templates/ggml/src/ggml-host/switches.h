@@ -1,5 +1,7 @@
 #pragma once
 
+#include <string>
+
 // The ZT_* environment switches, read once. `mage doctor` lists them.
 
 namespace ggml::host {
@@ -13,6 +15,7 @@ struct switches {
     huge_pages  pages   = huge_pages::automatic;   // ZT_HUGEPAGES=auto|hugetlb|thp|off
     bool        ahead   = false;                   // ZT_PREFETCH=auto|1|0: prefetch weights where memory is the limit
     code_policy code    = code_policy::automatic;  // ZT_CODE=auto|11|12|off: the codes that float weights may have
+    std::string sysfs   = "/sys";                  // ZT_SYSFS=path: a simulated /sys, for tests
 };
 
 const switches & get_switches();

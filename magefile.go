@@ -33,6 +33,12 @@ func Bench(ctx context.Context) error { return run(ctx, command.Bench) }
 // Types measures every type of weights beside stock, in under half an hour; writes out/report/types.json (ZT_TYPES, ZT_ROUNDS).
 func Types(ctx context.Context) error { return run(ctx, command.Types) }
 
+// Features measures each feature of the runtime off and on, and all together; writes out/report/features.json (ZT_FEATURES, ZT_ROUNDS).
+func Features(ctx context.Context) error { return run(ctx, command.Features) }
+
+// Scaling measures stock and tuned with 1, 2, 4 ... threads; writes out/report/scaling.json (ZT_BUILDS, ZT_MODEL, ZT_ROUNDS).
+func Scaling(ctx context.Context) error { return run(ctx, command.Scaling) }
+
 // Soak keeps llama-server busy and checks answers, leaks and latency; writes out/report/soak.json (-duration=24h; 10m without).
 func Soak(ctx context.Context, duration *time.Duration) error {
 	length := 10 * time.Minute
@@ -75,7 +81,7 @@ type Report mg.Namespace
 // Page writes out/report/index.html again, with the ZT_WATTS and ZT_PRICE_KWH of now.
 func (Report) Page(ctx context.Context) error { return run(ctx, command.ReportPage) }
 
-// Readme writes the measured ratios of the last reports of verify and types into the README.
+// Readme writes what verify, types, features and scaling last measured into the README.
 func (Report) Readme(ctx context.Context) error { return run(ctx, command.ReportReadme) }
 
 // Reference trains the reference model again (half an hour of processor time) and says whether it is the committed one.

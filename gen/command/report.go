@@ -1,6 +1,7 @@
 package command
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -33,33 +34,43 @@ func ReportPage(ctx context.Context, r Run) error {
 	})
 }
 
-// ReportReadme writes the ratios of the last report between the README's markers, and the table of the last `mage types`, whichever there
-// are. A run of accuracy alone has no ratios.
+// ReportReadme writes what was measured last between the README's markers: the ratios of `mage verify`, and the tables of `mage types`,
+// `mage features` and `mage scaling`, whichever there are. A run of accuracy alone has no ratios.
 func ReportReadme(ctx context.Context, r Run) error {
-	found, err := report.Read(r.Workspace.Report())
-	types, typesErr := report.ReadTypes(r.Workspace.Report())
-	switch {
-	case err != nil && (!errors.Is(err, fs.ErrNotExist) || typesErr != nil):
-		return err
-	case typesErr != nil && !errors.Is(typesErr, fs.ErrNotExist):
-		return typesErr
+	type part struct {
+		report.Report
+		into func(report.Report, string) (string, error)
+	}
+	var parts []part
+	var missing error
+	for _, x := range []struct {
+		name string
+		into func(report.Report, string) (string, error)
+	}{
+		{report.FileName, report.Report.Readme}, {report.TypesName, report.Report.ReadmeTypes},
+		{report.FeaturesName, report.Report.ReadmeFeatures}, {report.ScalingName, report.Report.ReadmeScaling},
+	} {
+		found, err := report.ReadSurvey(r.Workspace.Report(), x.name)
+		if errors.Is(err, fs.ErrNotExist) {
+			missing = cmp.Or(missing, err)
+			continue
+		} else if err != nil {
+			return err
+		}
+		parts = append(parts, part{found, x.into})
+	}
+	if parts == nil {
+		return missing
 	}
 	return r.Log.Step(ctx, "readme", func(_ context.Context, s *progress.Step) error {
 		path := filepath.Join(r.Workspace.Root, "README.md")
-		old, readErr := os.ReadFile(path)
-		if readErr != nil {
-			return readErr
+		old, err := os.ReadFile(path)
+		if err != nil {
+			return err
 		}
 		text := string(old)
-		for _, x := range []struct {
-			missing error
-			into    func(string) (string, error)
-		}{{err, found.Readme}, {typesErr, types.ReadmeTypes}} {
-			if x.missing != nil {
-				continue
-			}
-			var err error
-			if text, err = x.into(text); err != nil {
+		for _, p := range parts {
+			if text, err = p.into(p.Report, text); err != nil {
 				return fmt.Errorf("%s: %w", path, err)
 			}
 		}

@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -105,11 +104,9 @@ func Types(ctx context.Context, r Run) error {
 	if err != nil {
 		return err
 	}
-	rounds := 0
-	if text := os.Getenv("ZT_ROUNDS"); text != "" {
-		if rounds, err = strconv.Atoi(text); err != nil || rounds < gate.MinTypeRounds {
-			return fmt.Errorf("ZT_ROUNDS=%s is not a number of %d or more", text, gate.MinTypeRounds)
-		}
+	rounds, err := surveyRounds()
+	if err != nil {
+		return err
 	}
 	return r.locked(func() error {
 		tuned, err := r.tuned(ctx)

@@ -493,7 +493,7 @@ var (
 	ofReadBandwidth = Gate{Quantity: "share of read bandwidth", Unit: "%"}
 	ofBoth          = Gate{Quantity: "share of both limits", Unit: "%"}
 	readRate        = Gate{Quantity: "read loop", Unit: "GB/s"}
-	loadMillis      = Gate{Quantity: "load time", Unit: "ms"}
+	loadMillis      = Gate{Quantity: report.LoadTime, Unit: "ms"}
 	residentMiB     = Gate{Quantity: "resident memory", Unit: "MiB"}
 )
 

@@ -8,18 +8,15 @@ import (
 	"maps"
 	"os"
 	"reflect"
-	"runtime"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/llama-zen-turbo/llama-zen-turbo/gen/journal"
-	"github.com/llama-zen-turbo/llama-zen-turbo/gen/program"
 	"github.com/llama-zen-turbo/llama-zen-turbo/gen/progress"
 	"github.com/llama-zen-turbo/llama-zen-turbo/gen/report"
 	"github.com/llama-zen-turbo/llama-zen-turbo/gen/statistics"
 	"github.com/llama-zen-turbo/llama-zen-turbo/gen/switches"
-	"github.com/llama-zen-turbo/llama-zen-turbo/gen/target"
 	"github.com/llama-zen-turbo/llama-zen-turbo/gen/throughput"
 	"github.com/llama-zen-turbo/llama-zen-turbo/gen/workspace"
 )
@@ -63,32 +60,15 @@ type TypesOptions struct {
 // as report.TypesName and returns it. The error names every gate that fails. A run that is interrupted is resumed by the next one with
 // the same builds and options. The caller holds the workspace's lock.
 func Types(ctx context.Context, w workspace.Workspace, log *progress.Log, o TypesOptions) (report.Report, error) {
-	if o.Threads == 0 {
-		o.Threads = runtime.NumCPU()
-	}
-	if o.Rounds == 0 {
-		o.Rounds = MinTypeRounds
-	}
-	if o.vendor == "" {
-		o.vendor = target.Host().Vendor
-	}
-	v := &verifier{
-		Options: Options{SpeedOnly: true, Threads: o.Threads, Rounds: o.Rounds, Date: o.Date, Environment: environment(o.Environment), vendor: o.vendor},
-		stock:   program.Build{Name: "stock", Bin: o.Stock}, tuned: program.Build{Name: "tuned", Bin: o.Tuned}, part: "types",
+	v, err := newSurvey(w, "types", surveyOptions{
+		stock: o.Stock, tuned: o.Tuned, threads: o.Threads, rounds: o.Rounds, date: o.Date, environment: o.Environment, vendor: o.vendor,
+	})
+	if err != nil {
+		return report.Report{}, err
 	}
 	name := "types"
 	if o.Some {
 		name = "types-some"
-	}
-	v.Environment.Programs = map[string]map[string]string{}
-	for _, b := range []program.Build{v.stock, v.tuned} {
-		if err := b.Check(programs...); err != nil {
-			return report.Report{}, err
-		}
-		var err error
-		if v.Environment.Programs[b.Name], err = sums(b.Bin, programs); err != nil {
-			return report.Report{}, err
-		}
 	}
 	for _, m := range o.Weights {
 		v.weights = append(v.weights, m.Name)
@@ -99,7 +79,7 @@ func Types(ctx context.Context, w workspace.Workspace, log *progress.Log, o Type
 	defer v.journal.Close()
 
 	// One session, so that the turns taken again are few in all.
-	session := &throughput.Session{Threads: o.Threads, Least: o.Rounds, Most: o.Rounds, Journal: v.journal, Unwatched: o.unwatched}
+	session := &throughput.Session{Threads: v.Threads, Least: v.Rounds, Most: v.Rounds, Journal: v.journal, Unwatched: o.unwatched}
 	var found []pending
 	for i, m := range o.Weights {
 		err := log.Step(ctx, "types", func(ctx context.Context, s *progress.Step) error {
@@ -114,32 +94,12 @@ func Types(ctx context.Context, w workspace.Workspace, log *progress.Log, o Type
 		}
 	}
 	v.judgePooled(found)
-	if err := finite(v.results); err != nil {
-		return report.Report{}, err
-	}
-
-	r := report.Report{Version: report.Version, Date: o.Date, Environment: v.Environment, Threads: o.Threads, Rounds: o.Rounds, Results: v.results}
-	if o.Some {
-		old, err := report.ReadTypes(w.Report())
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return r, err
-		}
-		if err == nil {
-			r = kept(old, r)
-		}
-	}
-	if err := r.WriteTypes(w.Report()); err != nil {
-		return r, err
-	}
-	if err := v.journal.Remove(); err != nil {
-		return r, err
-	}
-	return r, failure(r)
+	return v.finish(w, o.Some, report.TypesName, func(x report.Result) string { return x.Model })
 }
 
-// kept is r with what old found of other models, in old's order, if both were measured under the same conditions; else r says that old
-// is gone.
-func kept(old, r report.Report) report.Report {
+// kept is r with what old found of other things, in old's order, if both were measured under the same conditions; else r says that old
+// is gone. of names the thing that a result is about: a model or a feature.
+func kept(old, r report.Report, of func(report.Result) string) report.Report {
 	conditions := func(r report.Report) []any {
 		e := r.Environment
 		list := []any{e.CPU, e.Cores, e.Kernel, e.TransparentPages, e.HugePages, e.Target, e.Compiler, e.Programs, r.Threads}
@@ -155,24 +115,24 @@ func kept(old, r report.Report) report.Report {
 			fmt.Sprintf("what was measured on %s was of other builds or under other conditions, and is left out", old.Date.UTC().Format(time.DateTime)))
 		return r
 	}
-	byModel := map[string][]report.Result{}
+	found := map[string][]report.Result{}
 	for _, x := range r.Results {
-		byModel[x.Model] = append(byModel[x.Model], x)
+		found[of(x)] = append(found[of(x)], x)
 	}
-	measured := slices.Sorted(maps.Keys(byModel))
+	measured := slices.Sorted(maps.Keys(found))
 	var all []report.Result
 	older := map[string]bool{}
 	for _, x := range old.Results {
-		if !slices.Contains(measured, x.Model) {
+		if !slices.Contains(measured, of(x)) {
 			all = append(all, x)
-			older[x.Model] = true
+			older[of(x)] = true
 			continue
 		}
-		all = append(all, byModel[x.Model]...)
-		delete(byModel, x.Model)
+		all = append(all, found[of(x)]...)
+		delete(found, of(x))
 	}
 	for _, x := range r.Results {
-		if byModel[x.Model] != nil {
+		if found[of(x)] != nil {
 			all = append(all, x)
 		}
 	}
@@ -186,7 +146,7 @@ func kept(old, r report.Report) report.Report {
 			notes = append(notes, note)
 		}
 	}
-	r.Environment.Notes = append(notes, fmt.Sprintf("%d models are of %s, and %s of this run", len(older), old.Date.UTC().Format(time.DateTime), strings.Join(measured, ", ")))
+	r.Environment.Notes = append(notes, fmt.Sprintf("%d of them are of %s, and %s of this run", len(older), old.Date.UTC().Format(time.DateTime), strings.Join(measured, ", ")))
 	return r
 }
 
@@ -196,7 +156,7 @@ const fewDegrees = 10
 // pending is a measurement that waits for the noise of all others of its kind.
 type pending struct {
 	Gate
-	model, what string
+	part, model, what string // part: of the report; empty: the verifier's
 	Measurement
 }
 
@@ -211,6 +171,9 @@ func (v *verifier) judgePooled(list []pending) {
 		}
 	}
 	for _, p := range list {
+		if p.part != "" {
+			v.part = p.part
+		}
 		if k := kindOf(p); len(p.Samples) > 0 {
 			scatter := statistics.Pool(groups[k]...)
 			if scatter.Degrees < fewDegrees {
@@ -279,7 +242,7 @@ func (v *verifier) weightSpeeds(ctx context.Context, s *progress.Step, session *
 	}
 
 	add := func(g Gate, what string, x Measurement) {
-		found = append(found, pending{g, m.Name, what, x})
+		found = append(found, pending{Gate: g, model: m.Name, what: what, Measurement: x})
 	}
 	goal := func(g Gate, what string) {
 		if g.Side != "" {

@@ -321,7 +321,7 @@ func TestSomeTypes(t *testing.T) {
 	if !slices.Equal(got, want) {
 		t.Errorf("%q, want %q", got, want)
 	}
-	if notes := strings.Join(r.Environment.Notes, "\n"); !strings.Contains(notes, "3 models are of 2026-01-02 03:04:05, and 1b-iq2_s of this run") {
+	if notes := strings.Join(r.Environment.Notes, "\n"); !strings.Contains(notes, "3 of them are of 2026-01-02 03:04:05, and 1b-iq2_s of this run") {
 		t.Errorf("notes are %q", notes)
 	}
 

@@ -28,10 +28,14 @@ var (
 )
 
 // HTML writes r as one page that needs no other file and no network. history are earlier runs, oldest first, of any host; notes
-// say what else of it there is. types is what `mage types` found, without results if it did not run.
-func (r Report) HTML(w io.Writer, history []Entry, notes []string, types Report) error {
-	return pageTemplate.Execute(w, &page{Report: r, history: history, HistoryNotes: notes, Types: types.types()})
+// say what else of it there is.
+func (r Report) HTML(w io.Writer, history []Entry, notes []string, beside Beside) error {
+	return pageTemplate.Execute(w, &page{Report: r, history: history, HistoryNotes: notes,
+		Types: beside.Types.types(), Features: beside.Features.features(), Scaling: beside.Scaling.scaling()})
 }
+
+// Beside is what was measured besides `mage verify`, each without results where it was not.
+type Beside struct{ Types, Features, Scaling Report }
 
 // Widths of plots: on a desktop, on a phone held upright, and of the small ones of the history, in CSS pixels.
 const (
@@ -45,6 +49,8 @@ type page struct {
 	Report
 	HistoryNotes []string
 	Types        *types // nil if they were not measured
+	Features     *grid  // likewise
+	Scaling      *grid  // likewise
 
 	history []Entry
 	figures int // drawn so far, for their names

@@ -56,7 +56,7 @@ func parse(t *testing.T, page string) []*element {
 func render(t *testing.T, r Report, history ...Entry) string {
 	t.Helper()
 	var b strings.Builder
-	if err := r.HTML(&b, history, nil, Report{}); err != nil {
+	if err := r.HTML(&b, history, nil, Beside{}); err != nil {
 		t.Fatal(err)
 	}
 	return b.String()

@@ -15,6 +15,13 @@ const (
 	Gain             = "expected gain"                   // of products of single rows on coded float weights, over plain ones; beside Bits
 	Goal             = "goal"                            // what a ratio or share in the same Case is to reach, on CPUs that it was agreed for
 	BatchGain        = "batched speed over one sequence" // ratio of t/s, of Tuned
+	SpeedOverOff     = "speed over off"                  // ratio of t/s with a feature on to those with it off; Part is the feature, Case the workload
+	LoadOverOff      = "load time over off"              // the same of load times
+	LoadTime         = "load time"                       // ms of Build
+	Waits            = "share of waiting"                // % of the threads' time that they wait at barriers, of Build
+	Barriers         = "barriers of a token"             // of each thread, of Build
+	OnByDefault      = "on by default"                   // 1 or 0: of a feature, with how to turn it on and off as Note
+	NotShown         = "not shown here"                  // of a feature that the machine cannot show; Note says why
 	Noise            = "A/A noise"                       // ratio of two runs of one build to each other, less 1; Case is the workload
 )
 
@@ -23,6 +30,9 @@ const FloatsPart = "floats"
 
 // Names of builds in Result.Build that are not those of peers.
 const (
-	Stock = "stock"
-	Tuned = "tuned"
+	Stock  = "stock"
+	Tuned  = "tuned"
+	Before = "upstream's way" // tuned, with barriers and parts of work as in upstream's code
+
+	Off, On = "off", "on" // one build, without a feature and with it
 )

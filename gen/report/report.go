@@ -1,5 +1,5 @@
 // Package report is what `mage verify` found: a file for programs (verify.json, whose layout schema.json describes), a page and
-// a table for people, and a history of earlier runs; and what `mage types` found, in the same layout.
+// a table for people, and a history of earlier runs; and what `mage types`, `mage features` and `mage scaling` found, in the same layout.
 package report
 
 import (
@@ -131,7 +131,12 @@ func (r Report) Failed() []Result {
 func Read(dir string) (Report, error) { return read(dir, FileName, "verify") }
 
 // ReadTypes reads that of `mage types`.
-func ReadTypes(dir string) (Report, error) { return read(dir, TypesName, "types") }
+func ReadTypes(dir string) (Report, error) { return ReadSurvey(dir, TypesName) }
+
+// ReadSurvey reads that of `mage types`, `mage features` or `mage scaling`, by the name of its file.
+func ReadSurvey(dir, name string) (Report, error) {
+	return read(dir, name, strings.TrimSuffix(name, ".json"))
+}
 
 // read reads a report that a target of mage writes.
 func read(dir, name, target string) (Report, error) {

@@ -4,11 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"slices"
 	"strconv"
 	"strings"
-	"text/tabwriter"
 )
 
 // types is what `mage types` found as a table: a line for each model.
@@ -143,18 +141,13 @@ func (r Report) types() *types {
 	if len(r.Results) == 0 {
 		return nil
 	}
-	e := r.Environment
-	made := fmt.Sprintf("mage types of %s on %s, %d cores, %d threads; target %s, llama-zen-turbo %s", r.Date.UTC().Format("2006-01-02 15:04 UTC"), e.CPU, e.Cores, r.Threads, e.Target, e.Toolchain)
-	for _, pin := range slices.Sorted(maps.Keys(e.Pins)) {
-		made += ", " + pin
-	}
 	t := &types{
-		Made: fmt.Sprintf("%s, %s; stock and tuned from the same pin, compiler and flags, in turn, %d rounds, medians.", made, e.Compiler, r.Rounds),
+		Made: r.made("types") + "; stock and tuned from the same pin, compiler and flags, in turn, " + r.rounds(),
 		Legend: "Synthetic models with every matrix of the type; where no shape is named, Llama 3.2 1B's. pp512: a prompt of 512 tokens. " +
 			"tg32: 32 tokens generated. % of read loop: decode beside a plain read of as many bytes in the same process. n: t/s of so many sequences together " +
 			"over t/s of one. Intervals go by the noise of all rows.",
 		Floats: r.floats(),
-		Notes:  slices.Clone(e.Notes),
+		Notes:  slices.Clone(r.Environment.Notes),
 	}
 	t.Heads = []string{"type"}
 	for _, c := range typeColumns {
@@ -231,21 +224,14 @@ func (r Report) TypesTable(w io.Writer) error {
 		return errors.New("no type was measured")
 	}
 	fmt.Fprintf(w, "\n%s\n%s\n\n", t.Made, t.Legend)
-	write := func(heads []string, rows [][]string) error {
-		tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-		for _, row := range append([][]string{heads}, rows...) {
-			fmt.Fprintln(tw, strings.Join(row, "\t"))
-		}
-		return tw.Flush()
-	}
 	if len(t.Rows) > 0 {
-		if err := write(t.Heads, t.Rows); err != nil {
+		if err := writeGrid(w, t.Heads, t.Rows); err != nil {
 			return err
 		}
 	}
 	if f := t.Floats; f != nil {
 		fmt.Fprintf(w, "\n%s\n\n", f.Legend)
-		if err := write(f.Heads, f.Rows); err != nil {
+		if err := writeGrid(w, f.Heads, f.Rows); err != nil {
 			return err
 		}
 	}
@@ -275,25 +261,12 @@ func (r Report) ReadmeTypes(text string) (string, error) {
 	if r.Environment.Target != "zen5" {
 		b.WriteString(noZen5)
 	}
-	line := func(cells []string) {
-		for _, c := range cells {
-			fmt.Fprintf(&b, "| %s ", strings.ReplaceAll(cell(c), "*", `\*`))
-		}
-		b.WriteString("|\n")
-	}
-	write := func(heads []string, rows [][]string) {
-		line(heads)
-		b.WriteString(strings.Repeat("|---", len(heads)) + "|\n")
-		for _, row := range rows {
-			line(row)
-		}
-	}
 	if len(t.Rows) > 0 {
-		write(t.Heads, t.Rows)
+		b.WriteString(markdownGrid(t.Heads, t.Rows))
 	}
 	if f := t.Floats; f != nil {
 		fmt.Fprintf(&b, "\n%s\n\n", f.Legend)
-		write(f.Heads, f.Rows)
+		b.WriteString(markdownGrid(f.Heads, f.Rows))
 	}
 	return between(text, typesBegin, typesEnd, b.String())
 }

@@ -111,7 +111,7 @@ func TestCodes(t *testing.T) {
 	b.add(Result{Model: "tiny64-bf16", Build: Tuned, Case: "attn_q", Quantity: Bits, Value: 12.56, Verdict: Info, Note: "4 tensors: B12 256 panels"})
 	b.add(Result{Model: "tiny64-bf16", Build: Tuned, Case: "attn_q", Quantity: Gain, Unit: "x", Value: 1.27, Verdict: Info})
 	var page strings.Builder
-	if err := b.HTML(&page, nil, nil, withFloats(measuredTypes())); err != nil {
+	if err := b.HTML(&page, nil, nil, Beside{Types: withFloats(measuredTypes())}); err != nil {
 		t.Fatal(err)
 	}
 	for _, want := range []string{`<td class="k">tiny64-bf16</td><td>attn_q</td><td class="n">12.56</td><td class="n">1.27 x</td><td>4 tensors: B12 256 panels</td>`,
@@ -121,7 +121,7 @@ func TestCodes(t *testing.T) {
 		}
 	}
 	page.Reset()
-	if err := full().HTML(&page, nil, nil, measuredTypes()); err != nil || strings.Contains(page.String(), "codes of float weights") || strings.Contains(page.String(), "<h3>Float weights</h3>") {
+	if err := full().HTML(&page, nil, nil, Beside{Types: measuredTypes()}); err != nil || strings.Contains(page.String(), "codes of float weights") || strings.Contains(page.String(), "<h3>Float weights</h3>") {
 		t.Errorf("float weights that were not measured are on the page, %v", err)
 	}
 }

@@ -12,9 +12,13 @@ import (
 
 // Names in the folder of a report.
 const (
-	FileName  = "verify.json"
-	TypesName = "types.json" // a Report as well, of `mage types`
-	PageName  = "index.html"
+	FileName = "verify.json"
+	PageName = "index.html"
+
+	// Reports as well, of `mage types`, `mage features` and `mage scaling`.
+	TypesName    = "types.json"
+	FeaturesName = "features.json"
+	ScalingName  = "scaling.json"
 )
 
 // Write writes r to FileName in dir, which it makes where it is missing, the page to PageName, and an entry to the history, of
@@ -61,14 +65,17 @@ func (r Report) write(dir string) error {
 	return prune(history, entry)
 }
 
-// WriteTypes writes r to TypesName in dir, which it makes where it is missing, and the page of the report beside it, if there is one,
+// WriteTypes writes r as WriteSurvey does, to TypesName.
+func (r Report) WriteTypes(dir string) error { return r.WriteSurvey(dir, TypesName) }
+
+// WriteSurvey writes r to a file in dir, which it makes where it is missing, and the page of the report beside it, if there is one,
 // again.
-func (r Report) WriteTypes(dir string) error {
+func (r Report) WriteSurvey(dir, name string) error {
 	text, err := encode(r)
 	if err != nil {
 		return fmt.Errorf("report: %w", err)
 	}
-	if err := WriteFile(dir, TypesName, text); err != nil {
+	if err := WriteFile(dir, name, text); err != nil {
 		return err
 	}
 	beside, err := Read(dir)
@@ -106,18 +113,28 @@ func WriteFile(dir, name string, text []byte) error {
 	return nil
 }
 
-// page renders r beside the history and the types in dir.
+// page renders r beside the history and what else was measured in dir.
 func (r Report) page(dir string) ([]byte, error) {
 	entries, notes, err := readHistory(filepath.Join(dir, HistoryName))
 	if err != nil {
 		return nil, err
 	}
-	types, err := ReadTypes(dir)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		notes = append(notes, fmt.Sprintf("The speeds by type were skipped: %v", err))
+	var beside Beside
+	for _, x := range []struct {
+		name, what string
+		to         *Report
+	}{
+		{TypesName, "speeds by type", &beside.Types}, {FeaturesName, "features", &beside.Features}, {ScalingName, "speeds by threads", &beside.Scaling},
+	} {
+		found, err := ReadSurvey(dir, x.name)
+		if err == nil {
+			*x.to = found
+		} else if !errors.Is(err, fs.ErrNotExist) {
+			notes = append(notes, fmt.Sprintf("The %s were skipped: %v", x.what, err))
+		}
 	}
 	var b bytes.Buffer
-	err = r.HTML(&b, entries, notes, types)
+	err = r.HTML(&b, entries, notes, beside)
 	return b.Bytes(), err
 }
 

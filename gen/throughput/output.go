@@ -68,12 +68,18 @@ func parseBatched(stdout []byte) map[int]float64 {
 	return rates
 }
 
-// chatLine is a line of `zt-probe chat`: the first has the size of the context, each other one a turn.
+// chatLine is a line of `zt-probe chat`: the first has the time to load and the size of the context, each other one a turn.
 type chatLine struct {
+	LoadMS     float64 `json:"load_ms"`
 	DepthBytes float64 `json:"depth_bytes"`
 
 	Prompt   int     `json:"prompt"`
 	PromptNS float64 `json:"prompt_ns"`
 	Reply    int     `json:"reply"`
 	ReplyNS  float64 `json:"reply_ns"`
+
+	// Only of a build that counts them, and with ZT_WAITS=1: barriers of all threads, and cycles that they waited there of all they took.
+	Barriers float64 `json:"barriers"`
+	Waited   float64 `json:"waited"`
+	Total    float64 `json:"total"`
 }

@@ -5,10 +5,12 @@ import (
 	"fmt"
 	"math"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/llama-zen-turbo/llama-zen-turbo/gen/program"
+	"github.com/llama-zen-turbo/llama-zen-turbo/gen/statistics"
 )
 
 // Case is one workload. Its name is what Series find its speed under, in tokens a second.
@@ -43,6 +45,9 @@ var (
 		{Name: "tg, 4 sequences", Steps: parallelSteps, Sequences: 4},
 		{Name: "tg, 8 sequences", Steps: parallelSteps, Sequences: 8},
 	}
+
+	// Of one feature of the runtime, or one number of threads, among many.
+	alone = []Case{{Name: "tg64", Steps: 64, Sequences: 1}, prompts[1]}
 
 	deepPeers  = Case{Name: "tg128 at depth 4096, llama-bench", Steps: 128, Sequences: 1, Depth: 4096}
 	mixedPeers = Case{Name: "pp512+tg128", Prompt: 512, Steps: 128, Sequences: 1}
@@ -83,6 +88,12 @@ func (c conversation) workload() Case {
 const (
 	// ContextBytes is the size of the context that a deep generation starts from, and reads for every token.
 	ContextBytes = "context bytes"
+
+	// Of Alone: milliseconds to load the model and, of a build that counts them, the share of the threads' time in generation that they wait at
+	// barriers, in percent, and the barriers of a token.
+	LoadMS   = "ms to load"
+	Waits    = "percent of waiting"
+	Barriers = "barriers of a token"
 )
 
 // Setup is what the workloads run on.
@@ -90,7 +101,7 @@ type Setup struct {
 	Stock, Tuned program.Build
 	Peers        []program.Build
 	Model        string // path of the GGUF
-	Threads      int
+	Threads      int    // 0: as many as llama-bench takes by itself
 	Scratch      string // folder for a file as large as the context of the deep generation
 	// Pace is the tokens a second of a prompt by Stock, roughly. On fast machines short tests are repeated.
 	Pace float64
@@ -182,6 +193,55 @@ func (s Setup) Batches() Test {
 	return Test{Name: "batches", Cases: batches, Subjects: []Subject{s.batched(s.Tuned, batches)}}
 }
 
+// AloneCases are what Alone and Defaults measure the speed of: a generation and a prompt.
+func AloneCases() []Case { return slices.Clone(alone) }
+
+// Alone measures a generation from an empty context and, behind it, prompts by one process of b, and how long it took to load the model.
+// more are arguments of zt-probe.
+func (s Setup) Alone(name string, b program.Build, more ...string) Subject {
+	return Subject{Name: name, Measure: func(ctx context.Context) (map[string]float64, error) {
+		turns := []string{fmt.Sprintf("0+%d", alone[0].Steps)}
+		for range s.repetitions(alone[1].Prompt) {
+			turns = append(turns, fmt.Sprintf("%d+0", alone[1].Prompt))
+		}
+		args := append([]string{"chat", "-m", s.Model, "-t", strconv.Itoa(s.Threads), "--turns", strings.Join(turns, ",")}, more...)
+		lines, err := program.Run[chatLine](ctx, b.With("ZT_WAITS=1"), "zt-probe", args...)
+		if err != nil {
+			return nil, err
+		}
+		var prompts []float64
+		found := map[string]float64{}
+		for _, l := range lines[1:] {
+			switch {
+			case l.Prompt == alone[1].Prompt && l.PromptNS > 0:
+				prompts = append(prompts, float64(l.Prompt)*1e9/l.PromptNS)
+			case l.Reply == alone[0].Steps && l.ReplyNS > 0:
+				found[alone[0].Name] = float64(l.Reply) * 1e9 / l.ReplyNS
+				if l.Waited > 0 && l.Total > 0 {
+					found[Waits], found[Barriers] = 100*l.Waited/l.Total, l.Barriers/float64(l.Reply)
+				}
+			}
+		}
+		if len(prompts) != len(turns)-1 || found[alone[0].Name] == 0 {
+			return nil, fmt.Errorf("%s zt-probe chat timed %d prompts and %v t/s of generation, not %s", b.Name, len(prompts), found[alone[0].Name], strings.Join(turns, " "))
+		}
+		found[alone[1].Name] = statistics.Median(prompts)
+		if ms := lines[0].LoadMS; ms > 0 {
+			found[LoadMS] = ms
+		}
+		return found, nil
+	}}
+}
+
+// Defaults measures the same speeds with as many threads as llama.cpp's own programs take where nobody says how many.
+func (s Setup) Defaults(name string, b program.Build) Subject {
+	s.Threads = 0
+	cases := []Case{alone[1], alone[0]}
+	subject := s.bench(b, standard, cases, []string{"-r", strconv.Itoa(s.repetitions(alone[1].Prompt))})
+	subject.Name = name
+	return subject
+}
+
 // bench is a call of llama-bench that measures cases. Only those with a name are reported. Cases of one call are prompts, after which one
 // may be a generation, or one case.
 func (s Setup) bench(b program.Build, d dialect, cases []Case, more []string) Subject {
@@ -189,7 +249,10 @@ func (s Setup) bench(b program.Build, d dialect, cases []Case, more []string) Su
 		if d.why != "" {
 			return nil, fmt.Errorf("%s", d.why)
 		}
-		args := []string{"-m", s.Model, "-t", strconv.Itoa(s.Threads), "-o", "json"}
+		args := []string{"-m", s.Model, "-o", "json"}
+		if s.Threads > 0 {
+			args = slices.Insert(args, 2, "-t", strconv.Itoa(s.Threads))
+		}
 		switch c := cases[0]; {
 		case c.Prompt > 0 && c.Steps > 0:
 			args = append(args, "-p", "0", "-n", "0", "-pg", fmt.Sprintf("%d,%d", c.Prompt, c.Steps))

@@ -43,7 +43,9 @@ void cmd_chat(const probe_params & p) {
     }
     const int n_batch = std::min(std::max(longest, p.depth), 2048);
 
+    const auto loading = steady::now();
     model_ptr model = load_model(p);
+    const double load_ms = ns_since(loading)/1e6;
     session s(p, model.get(), p.depth + std::max(n_tokens, n_warm + 1), n_batch, 1);
     const auto tokens = seeded_tokens(p.seed, p.depth + std::max(n_tokens, n_warm + 1), s.n_vocab);
     batch_buf batch(n_batch);
@@ -85,8 +87,8 @@ void cmd_chat(const probe_params & p) {
         }
     }
 
-    printf("{\"command\":\"chat\",\"threads\":%d,\"depth\":%d,\"weight_bytes\":%" PRIu64 ",\"depth_bytes\":%zu}\n", p.n_threads,
-        p.depth, weight_bytes_per_token(p.model), p.depth > 0 ? llama_state_seq_get_size(s.ctx.get(), 0) : 0);
+    printf("{\"command\":\"chat\",\"threads\":%d,\"load_ms\":%.3f,\"depth\":%d,\"weight_bytes\":%" PRIu64 ",\"depth_bytes\":%zu}\n", p.n_threads,
+        load_ms, p.depth, weight_bytes_per_token(p.model), p.depth > 0 ? llama_state_seq_get_size(s.ctx.get(), 0) : 0);
     for (const auto & turn : turns) {
         auto t = steady::now();
         feed(turn.prompt, n_batch);

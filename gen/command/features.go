@@ -1,0 +1,167 @@
+package command
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/llama-zen-turbo/llama-zen-turbo/gen/build"
+	"github.com/llama-zen-turbo/llama-zen-turbo/gen/gate"
+	"github.com/llama-zen-turbo/llama-zen-turbo/gen/model"
+	"github.com/llama-zen-turbo/llama-zen-turbo/gen/program"
+	"github.com/llama-zen-turbo/llama-zen-turbo/gen/report"
+	"github.com/llama-zen-turbo/llama-zen-turbo/gen/workspace"
+)
+
+// featureModels are what Features measures, as shape and types: narrow layers, where waiting shows, and wide ones, where bytes do.
+var featureModels = [][2]string{{"0.5b", "q8_0"}, {"0.5b", "q4_0"}, {"1b", "q4_k_m"}, {"1b", "q8_0"}}
+
+// Features measures each feature of the runtime off and on, and all together. ZT_FEATURES names some of them, ZT_ROUNDS sets how often
+// they take turns, ZT_BUILDS the builds. It goes on with a run of its kind that was interrupted.
+func Features(ctx context.Context, r Run) error {
+	rounds, err := surveyRounds()
+	if err != nil {
+		return err
+	}
+	return r.survey(ctx, func(b builds) error {
+		all := gate.AllFeatures(filepath.Join(b.tuned, preloadLibrary))
+		chosen, err := chosenFeatures(all, os.Getenv("ZT_FEATURES"))
+		if err != nil {
+			return err
+		}
+		models, err := r.surveyModels(ctx, featureModels)
+		if err != nil {
+			return err
+		}
+		found, err := gate.Features(ctx, r.Workspace, r.Log, gate.FeaturesOptions{
+			Stock: b.stock, Tuned: b.tuned, Features: chosen, Some: len(chosen) < len(all), Models: models, Machine: gate.ReadMachine("/sys"),
+			Threads: runtime.NumCPU(), Rounds: rounds, Date: time.Now().UTC(), Environment: b.environment,
+		})
+		if len(found.Results) > 0 {
+			err = errors.Join(err, found.FeaturesTable(os.Stdout))
+			fmt.Printf("report: %s\n", filepath.Join(r.Workspace.Report(), report.FeaturesName))
+		}
+		return err
+	})
+}
+
+// preloadLibrary lies beside the tuned programs.
+const preloadLibrary = "libzenturbo-preload.so"
+
+// chosenFeatures are those that text names, in the order of all; all of them where it is empty.
+func chosenFeatures(all []gate.Feature, text string) ([]gate.Feature, error) {
+	if text == "" {
+		return all, nil
+	}
+	var names []string
+	for _, f := range all {
+		names = append(names, f.Name)
+	}
+	var list []gate.Feature
+	wanted := strings.Split(text, ",")
+	for i, name := range wanted {
+		wanted[i] = strings.TrimSpace(name)
+		if !slices.Contains(names, wanted[i]) {
+			return nil, fmt.Errorf("ZT_FEATURES: there is no %q; there are %s", wanted[i], strings.Join(names, " "))
+		}
+	}
+	for _, f := range all {
+		if slices.Contains(wanted, f.Name) {
+			list = append(list, f)
+		}
+	}
+	return list, nil
+}
+
+// surveyRounds is ZT_ROUNDS, 0 where it is not set.
+func surveyRounds() (int, error) {
+	text := os.Getenv("ZT_ROUNDS")
+	if text == "" {
+		return 0, nil
+	}
+	rounds, err := strconv.Atoi(text)
+	if err != nil || rounds < gate.MinTypeRounds {
+		return 0, fmt.Errorf("ZT_ROUNDS=%s is not a number of %d or more", text, gate.MinTypeRounds)
+	}
+	return rounds, nil
+}
+
+// builds are the folders of programs that a survey measures.
+type builds struct {
+	stock, tuned string
+	environment  report.Environment
+}
+
+// survey runs f as the only run in the workspace, with the stock and the tuned build, or with those that ZT_BUILDS names, which may have
+// been carried here from another machine.
+func (r Run) survey(ctx context.Context, f func(builds) error) error {
+	return r.locked(func() error {
+		if text := os.Getenv("ZT_BUILDS"); text != "" {
+			b, err := carried(ctx, text)
+			if err != nil {
+				return err
+			}
+			return f(b)
+		}
+		tuned, err := r.tuned(ctx)
+		if err != nil {
+			return err
+		}
+		if err := runsHere(tuned.Target, "measure it"); err != nil {
+			return err
+		}
+		stock, err := build.Stock(ctx, r.Workspace, r.Log, tuned.Target, "zt-probe", "llama-bench", "llama-batched-bench")
+		if err != nil {
+			return err
+		}
+		return f(builds{stock.Bin, tuned.Bin, describe(tuned, report.Environment{})})
+	})
+}
+
+// carried are the builds that text names: stock's folder, a comma, the tuned one's.
+func carried(ctx context.Context, text string) (builds, error) {
+	stock, tuned, ok := strings.Cut(text, ",")
+	if !ok {
+		return builds{}, fmt.Errorf("ZT_BUILDS=%s does not name two folders of programs: stock,tuned", text)
+	}
+	b := builds{stock: stock, tuned: tuned}
+	for _, dir := range []*string{&b.stock, &b.tuned} {
+		var err error
+		if *dir, err = filepath.Abs(*dir); err != nil {
+			return b, err
+		}
+	}
+	// Its first line is "version: ... llama-zen-turbo 0.1.0, target zen5, ...".
+	stdout, stderr, err := program.Build{Name: "tuned", Bin: b.tuned}.Output(ctx, "llama-cli", "--version")
+	if err != nil {
+		return b, err
+	}
+	said := strings.Join(strings.Fields(string(stdout)+" "+string(stderr)), " ")
+	_, after, _ := strings.Cut(said, "target ")
+	b.environment.Target, _, _ = strings.Cut(after, ",")
+	b.environment.Notes = []string{"builds brought here: " + said}
+	return b, nil
+}
+
+// surveyModels are synthetic models of these shapes and types, or the one that ZT_MODEL names.
+func (r Run) surveyModels(ctx context.Context, list [][2]string) ([]gate.FeatureModel, error) {
+	if path := os.Getenv("ZT_MODEL"); path != "" {
+		return []gate.FeatureModel{{Name: strings.TrimSuffix(filepath.Base(path), ".gguf"), Path: path}}, nil
+	}
+	var models []gate.FeatureModel
+	for _, x := range list {
+		path, err := model.Make(ctx, r.Log, r.Workspace, r.Workspace.Src(workspace.Variant{}), x[0], x[1])
+		if err != nil {
+			return nil, err
+		}
+		models = append(models, gate.FeatureModel{Name: x[0] + "-" + x[1], Path: path})
+	}
+	return models, nil
+}

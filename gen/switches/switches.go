@@ -27,6 +27,8 @@ var table = []Switch{
 	{"ZT_HUGEPAGES", "auto|hugetlb|thp|off", "auto", "pages of packed weights: the 2 MiB pool, transparent huge pages, 4 KiB; auto tries them in this order", Run},
 	{"ZT_PREFETCH", "auto|0|1", "auto", "prefetch weights in software where memory is the limit; auto: on Intel, where it won, not on AMD, where it did not", Run},
 	{"ZT_CODE", "auto|11|12|off", "auto", "code float weights (BF16, F16, F32) without loss; auto: each panel in the fewest bytes, 11: the same, 12: BF16 never in 11 bits, off: leave them on stock's path", Run},
+	{"ZT_THREADS", "auto|stock", "auto", "threads where -t does not say; auto: one for each physical core that the process may use, and no more than control groups allow the time of", Run},
+	{"ZT_PIN", "auto|0|1", "auto", "where threads run if neither -C nor --numa say; auto: each within one L3, where they use several and the whole machine is ours; 1: each on a CPU of its own; 0: anywhere", Run},
 	{"ZT_SYSFS", "path", "/sys", "folder to read the topology of CPUs, caches and NUMA nodes from: a simulated machine, for tests", Run},
 	{"ZT_BLAS", "0|1", "0", "let ggml hand large F32 products to BLAS; slower than the kernels for quantized weights", Run},
 

@@ -27,6 +27,16 @@ GGML_API size_t ggml_zen5_piece_size(const struct ggml_tensor * tensor);
 // whole pages inside the part are given back; never call it on memory that is not a file mapping.
 GGML_API void ggml_zen5_drop_mapped(const void * data, size_t size);
 
+// How many threads compute where the user names no number; stock is what llama.cpp would take.
+GGML_API int ggml_zen5_default_threads(int stock);
+
+// A thread pool has been made, and none of its threads but the caller run yet; each of the others calls the second, ith from 1, when it does.
+GGML_API void ggml_zen5_threadpool_new(const struct ggml_threadpool * threadpool, const struct ggml_threadpool_params * params);
+GGML_API void ggml_zen5_thread_start(const struct ggml_threadpool * threadpool, int ith);
+
+// The graph that the calling thread computed is done.
+GGML_API void ggml_zen5_graph_end(void);
+
 // A thread pool is about to compute a graph with so many threads, or to end: activations that products share are those of one graph.
 GGML_API void ggml_zen5_graph_start(struct ggml_threadpool * threadpool, int n_threads);
 GGML_API void ggml_zen5_threadpool_free(struct ggml_threadpool * threadpool);

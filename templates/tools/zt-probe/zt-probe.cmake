@@ -29,6 +29,14 @@ if (EXISTS "${CMAKE_SOURCE_DIR}/ggml/src/ggml-cpu/zen5")
     target_compile_options(zt-selftest PRIVATE -Wall -Wextra -Wpedantic -Wshadow)
     set_target_properties(zt-selftest PROPERTIES RUNTIME_OUTPUT_DIRECTORY "${CMAKE_BINARY_DIR}/bin")
 
+    # Nor does it know the machine.
+    add_executable(zt-host "${CMAKE_CURRENT_LIST_DIR}/../zt-host/zt-host.cpp")
+    target_include_directories(zt-host PRIVATE "${CMAKE_SOURCE_DIR}/ggml/src")
+    target_link_libraries(zt-host PRIVATE ggml ggml-cpu)
+    target_compile_features(zt-host PRIVATE cxx_std_17)
+    target_compile_options(zt-host PRIVATE -Wall -Wextra -Wpedantic -Wshadow)
+    set_target_properties(zt-host PROPERTIES RUNTIME_OUTPUT_DIRECTORY "${CMAKE_BINARY_DIR}/bin")
+
     # Neither has it coded weights, of which stored models are.
     add_executable(llama-zen-pack "${CMAKE_CURRENT_LIST_DIR}/../llama-zen-pack/llama-zen-pack.cpp")
     target_include_directories(llama-zen-pack PRIVATE "${CMAKE_SOURCE_DIR}/ggml/src/ggml-cpu/zen5" "${CMAKE_SOURCE_DIR}/ggml/src")

@@ -2,6 +2,8 @@
 # library is there.
 
 target_sources(ggml-base PRIVATE
+    ggml-host/affinity.cpp
+    ggml-host/affinity.h
     ggml-host/log.cpp
     ggml-host/log.h
     ggml-host/pages.cpp
@@ -10,5 +12,7 @@ target_sources(ggml-base PRIVATE
     ggml-host/parallel.h
     ggml-host/switches.cpp
     ggml-host/switches.h
+    ggml-host/threads.cpp
+    ggml-host/threads.h
     ggml-host/topology.cpp
     ggml-host/topology.h)

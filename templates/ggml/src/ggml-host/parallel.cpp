@@ -1,27 +1,18 @@
 #include "parallel.h"
 
+#include "affinity.h"
+
 #include <algorithm>
 #include <atomic>
 #include <system_error>
 #include <thread>
 #include <vector>
 
-#include <sched.h>
-
 namespace ggml::host {
-
-static int usable_cpus() {
-    cpu_set_t set;
-    CPU_ZERO(&set);
-    if (sched_getaffinity(0, sizeof(set), &set) != 0) {
-        return 1;
-    }
-    return std::max(1, CPU_COUNT(&set));
-}
 
 void parallel_for(int64_t begin, int64_t end, int64_t grain, const std::function<void(int64_t, int64_t)> & f) {
     const int64_t last    = (end + grain - 1) / grain;
-    const int     threads = (int) std::min<int64_t>(usable_cpus(), last - begin / grain);
+    const int     threads = (int) std::min<int64_t>(std::max(1, affinity::of_thread().count()), last - begin / grain);
 
     std::atomic<int64_t> next{ begin / grain };
     auto                 work = [&]() {

@@ -59,6 +59,34 @@ static bool read_prefetch() {
     return is_on("ZT_PREFETCH");
 }
 
+// auto, 0 or 1
+static choice read_choice(const char * name) {
+    const char * value = getenv(name);
+    if (value == nullptr || value[0] == '\0' || strcmp(value, "auto") == 0) {
+        return choice::automatic;
+    }
+    if (strcmp(value, "0") == 0) {
+        return choice::off;
+    }
+    if (strcmp(value, "1") == 0) {
+        return choice::on;
+    }
+    warn("%s=%s is not one of auto, 0, 1; using auto", name, value);
+    return choice::automatic;
+}
+
+static bool read_threads() {
+    const char * value = getenv("ZT_THREADS");
+    if (value == nullptr || value[0] == '\0' || strcmp(value, "auto") == 0) {
+        return true;
+    }
+    if (strcmp(value, "stock") != 0) {
+        warn("ZT_THREADS=%s is not one of auto, stock; using auto", value);
+        return true;
+    }
+    return false;
+}
+
 static std::string read_path(const char * name, const char * otherwise) {
     const char * value = getenv(name);
     return value == nullptr || value[0] == '\0' ? otherwise : value;
@@ -71,6 +99,8 @@ const switches & get_switches() {
         /*.pages   =*/ read_huge_pages(),
         /*.ahead   =*/ read_prefetch(),
         /*.code    =*/ read_code(),
+        /*.threads =*/ read_threads(),
+        /*.pin     =*/ read_choice("ZT_PIN"),
         /*.sysfs   =*/ read_path("ZT_SYSFS", "/sys"),
     };
     return s;

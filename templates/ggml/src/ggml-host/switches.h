@@ -9,12 +9,16 @@ namespace ggml::host {
 enum class huge_pages { automatic, hugetlb, transparent, off };
 enum class code_policy { automatic, b11, b12, off };
 
+enum class choice { automatic, off, on };
+
 struct switches {
     bool        enabled = true;                    // ZT_DISABLE=1 leaves every tensor on stock's path
     bool        log     = false;                   // ZT_LOG=1 prints one line per decision
     huge_pages  pages   = huge_pages::automatic;   // ZT_HUGEPAGES=auto|hugetlb|thp|off
     bool        ahead   = false;                   // ZT_PREFETCH=auto|1|0: prefetch weights where memory is the limit
     code_policy code    = code_policy::automatic;  // ZT_CODE=auto|11|12|off: the codes that float weights may have
+    bool        threads = true;                    // ZT_THREADS=auto|stock: threads where the user names no number
+    choice      pin     = choice::automatic;       // ZT_PIN=auto|0|1: 1 keeps every thread on a CPU of its own
     std::string sysfs   = "/sys";                  // ZT_SYSFS=path: a simulated /sys, for tests
 };
 

@@ -1,9 +1,9 @@
 #include "topology.h"
 
+#include "affinity.h"
 #include "switches.h"
 
 #include <algorithm>
-#include <cerrno>
 #include <climits>
 #include <cstdlib>
 #include <iterator>
@@ -13,7 +13,6 @@
 #include <utility>
 
 #include <fcntl.h>
-#include <sched.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -106,35 +105,10 @@ static std::optional<std::vector<int>> read_list(const std::string & path, int l
     return list;
 }
 
-// The CPUs that the calling thread may use; empty if the kernel does not say.
-static std::vector<int> read_affinity() {
-    std::vector<int> list;
-    // the kernel refuses a set that is smaller than its own
-    for (int cpus = 1024; cpus <= 8 * max_cpus; cpus *= 2) {
-        cpu_set_t * set = CPU_ALLOC(cpus);
-        if (set == nullptr) {
-            break;
-        }
-        const size_t size  = CPU_ALLOC_SIZE(cpus);
-        const bool   known = sched_getaffinity(0, size, set) == 0;
-        const int    error = errno;
-        for (int i = 0; known && i < std::min(cpus, max_cpus); i++) {
-            if (CPU_ISSET_S(i, size, set)) {
-                list.push_back(i);
-            }
-        }
-        CPU_FREE(set);
-        if (known || error != EINVAL) {
-            break;
-        }
-    }
-    return list;
-}
-
 // Of the first thread when the program starts: once a thread pool has pinned the thread that calls it, that one's mask is no longer
 // what the process may use.
 static const std::vector<int> & affinity_at_start() {
-    static const std::vector<int> list = read_affinity();
+    static const std::vector<int> list = affinity::of_thread().cpu_ids();
     return list;
 }
 

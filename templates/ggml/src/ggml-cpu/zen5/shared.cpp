@@ -1,5 +1,7 @@
 #include "shared.h"
 
+#include "pools.h"
+
 #include "ggml-zen5.h"
 
 #include <algorithm>
@@ -83,9 +85,11 @@ uint8_t * shared_activations::find(const ggml_compute_params * params, const ggm
 }  // namespace ggml::cpu::zen5
 
 void ggml_zen5_graph_start(struct ggml_threadpool * threadpool, int n_threads) {
+    ggml::cpu::zen5::join_pool(threadpool);
     ggml::cpu::zen5::shared_activations::of(threadpool).start(n_threads);
 }
 
 void ggml_zen5_threadpool_free(struct ggml_threadpool * threadpool) {
     ggml::cpu::zen5::shared_activations::of(threadpool).free();
+    ggml::cpu::zen5::forget_pool(threadpool);
 }

@@ -20,6 +20,8 @@ list(APPEND GGML_CPU_SOURCES
     ggml-cpu/zen5/pack.h
     ggml-cpu/zen5/packed.cpp
     ggml-cpu/zen5/packed.h
+    ggml-cpu/zen5/pools.cpp
+    ggml-cpu/zen5/pools.h
     ggml-cpu/zen5/shared.cpp
     ggml-cpu/zen5/shared.h
     ggml-cpu/zen5/stored.cpp

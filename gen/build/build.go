@@ -44,7 +44,8 @@ type Build struct {
 	Pin       pin.Pin
 	Source    pin.Source
 	Toolchain toolchain.Toolchain
-	BLAS      blas.BLAS // none in a stock build
+	BLAS      blas.BLAS         // none in a stock build
+	Options   toolchain.Options // beyond the target's flags; none in stock and tuned builds
 	Kernels   map[string][]byte
 	Bin       string // folder of the programs
 	Tests     string // folder of upstream's tests, as far as they were built
@@ -94,6 +95,15 @@ func tuned(ctx context.Context, w workspace.Workspace, log *progress.Log, v work
 	}); err != nil {
 		return b, err
 	}
+	cache := b.Toolchain.LlamaCpp(Version)
+	maps.Copy(cache, b.BLAS.CMake)
+	return b, b.compile(ctx, w, log, cache, programs...)
+}
+
+// Otherwise builds the named programs from the sources of b, a tuned build, with other compiler flags and in a folder of its own that is
+// called by name.
+func (b Build) Otherwise(ctx context.Context, w workspace.Workspace, log *progress.Log, name string, o toolchain.Options, programs ...string) (Build, error) {
+	b.Variant.Flags, b.Options = name, o
 	cache := b.Toolchain.LlamaCpp(Version)
 	maps.Copy(cache, b.BLAS.CMake)
 	return b, b.compile(ctx, w, log, cache, programs...)
@@ -203,7 +213,7 @@ func (b *Build) compile(ctx context.Context, w workspace.Workspace, log *progres
 	cache["CMAKE_PROJECT_llama.cpp_INCLUDE"] = filepath.Join(w.Templates(), probe)
 	if err := log.Step(ctx, "configure", func(ctx context.Context, s *progress.Step) error {
 		s.Did("%s build in %s", b.Variant, dir)
-		return b.Toolchain.Configure(ctx, s, toolchain.Config{Source: w.Src(b.Variant), Build: dir, Flags: b.Target.Flags, Cache: cache})
+		return b.Toolchain.Configure(ctx, s, toolchain.Config{Source: w.Src(b.Variant), Build: dir, Flags: b.Target.Flags, Cache: cache, Options: b.Options})
 	}); err != nil {
 		return err
 	}

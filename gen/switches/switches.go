@@ -47,6 +47,7 @@ var table = []Switch{
 	{"ZT_TYPES", "q4_K,moe64-q8_0,...", "all", "which weights mage types measures: a type, moe64 or moe8 with q4_K or q8_0, bf16, f16, f16-of-bf16, f32-of-bf16, with @11 behind bf16 or f32-of-bf16 for ZT_CODE=11, or trained-bf16", Verify},
 	{"ZT_FEATURES", "pages,plan,...", "all", "which features mage features measures; a name that is none of them gets the list", Verify},
 	{"ZT_BUILDS", "stock,tuned", "build them", "folders of programs that mage features and scaling measure instead, for a machine that cannot build", Verify},
+	{"ZT_FLAGS", "o2,thinlto,...", "all", "which compiler choices mage flags measures: o2, no-interposition, shared, thinlto, pgo, pgo-thinlto", Verify},
 	{"ZT_PEERS", "name=folder,...", "none", "builds of other engines with llama-bench, to measure beside stock and tuned", Verify},
 	{"ZT_WATTS", "watts", "none", "what the machine draws under load, for the cost of a token in the report", Verify},
 	{"ZT_PRICE_KWH", "price", "none", "what a kWh costs, for the same", Verify},

@@ -30,6 +30,14 @@ type Config struct {
 	Source, Build string            // absolute folders
 	Flags         []string          // compiler flags of C, C++ and assembler sources: a target's
 	Cache         map[string]string // cmake's -D entries
+	Options
+}
+
+// Options change how a project is compiled from what the toolchain does by itself.
+type Options struct {
+	Compile []string          // more flags of C and C++ sources, behind a target's and in front of the build type's
+	Link    []string          // more flags for linking programs and shared libraries
+	More    map[string]string // -D entries that replace those of Config.Cache
 }
 
 // stamp records in a build folder what it was configured with. Arguments is empty while a configuration is under way.
@@ -103,16 +111,18 @@ func (tc Toolchain) arguments(c Config) ([]string, error) {
 	cache := map[string]string{
 		"CMAKE_BUILD_TYPE":       "Release",
 		"CMAKE_MAKE_PROGRAM":     tc.Ninja,
-		"CMAKE_EXE_LINKER_FLAGS": quote(tc.LinkFlags),
+		"CMAKE_EXE_LINKER_FLAGS": quote(slices.Concat(tc.LinkFlags, c.Link)),
 	}
 	for language, compiler := range map[string]string{"C": tc.CC, "CXX": tc.CXX, "ASM": tc.CC} {
 		cache["CMAKE_"+language+"_COMPILER"] = compiler
 		cache["CMAKE_"+language+"_FLAGS"] = quote(flags)
 		if language != "ASM" { // cmake knows no launcher for it
+			cache["CMAKE_"+language+"_FLAGS"] = quote(slices.Concat(flags, c.Compile))
 			cache["CMAKE_"+language+"_COMPILER_LAUNCHER"] = tc.CCache
 		}
 	}
 	maps.Copy(cache, c.Cache)
+	maps.Copy(cache, c.More)
 	args := []string{"-G", "Ninja", "-S", c.Source, "-B", c.Build, "--no-warn-unused-cli"}
 	for _, key := range slices.Sorted(maps.Keys(cache)) {
 		args = append(args, "-D"+key+"="+cache[key])

@@ -66,10 +66,19 @@ func At(root string) (Workspace, error) {
 type Variant struct {
 	Target string // a name from gen/target
 	Stock  bool
-	Mutant bool // the tuned tree, broken on purpose by gen/mutant
+	Mutant bool   // the tuned tree, broken on purpose by gen/mutant
+	Flags  string // the tuned tree, compiled as this choice of gen/flags says; "" for the default
 }
 
-func (v Variant) String() string { return v.prefix("-") + v.Target }
+func (v Variant) String() string { return v.prefix("-") + v.folder() }
+
+// folder is the name of a variant's build folder: the target, and what it is compiled with.
+func (v Variant) folder() string {
+	if v.Flags == "" {
+		return v.Target
+	}
+	return v.Target + "+" + v.Flags
+}
 
 // prefix is what sets a variant's name and folder apart from those of the tuned build.
 func (v Variant) prefix(separator string) string {
@@ -105,7 +114,7 @@ func (w Workspace) Src(v Variant) string { return filepath.Join(w.Out, v.prefix(
 
 // Build is the CMake build folder of a variant.
 func (w Workspace) Build(v Variant) string {
-	return filepath.Join(w.Out, v.prefix(""), "build", v.Target)
+	return filepath.Join(w.Out, v.prefix(""), "build", v.folder())
 }
 
 // Bin receives the tuned programs of the last `mage build`.
@@ -122,6 +131,9 @@ func (w Workspace) Report() string { return filepath.Join(w.Out, "report") }
 
 // Bench receives what `mage bench` found.
 func (w Workspace) Bench() string { return filepath.Join(w.Report(), "bench") }
+
+// Profile receives what instrumented programs of a choice of compiler flags count.
+func (w Workspace) Profile(v Variant) string { return filepath.Join(w.Build(v), "profile") }
 
 // Journal keeps what an interrupted run, `mage verify` or `mage bench` by name, has measured.
 func (w Workspace) Journal(run string) string { return filepath.Join(w.Report(), run+".journal") }

@@ -9,10 +9,10 @@
 find_package(Threads REQUIRED)
 
 add_executable(zt-probe)
-foreach (part zt-probe model logits greedy speed chat load shapes)
+foreach (part zt-probe model logits greedy speed chat load products shapes gemm)
     target_sources(zt-probe PRIVATE "${CMAKE_CURRENT_LIST_DIR}/${part}.cpp")
 endforeach()
-target_link_libraries(zt-probe PRIVATE llama Threads::Threads)
+target_link_libraries(zt-probe PRIVATE llama Threads::Threads ${CMAKE_DL_LIBS})
 target_compile_features(zt-probe PRIVATE cxx_std_17)
 target_compile_options(zt-probe PRIVATE -Wall -Wextra -Wpedantic -Wshadow)
 set_target_properties(zt-probe PROPERTIES RUNTIME_OUTPUT_DIRECTORY "${CMAKE_BINARY_DIR}/bin")

@@ -8,6 +8,7 @@
 //   zt-probe chat    times of a conversation: prompts and replies in turn on a growing context
 //   zt-probe load    load time and resident memory
 //   zt-probe shapes  times of single matrix products of random shapes, our buffer type's and stock's in turn
+//   zt-probe gemm    times of products of float weights: ours, stock's and those of BLAS libraries, in turn
 //
 // Results are JSON lines on stdout. An error is one line on stderr and exit status 1.
 
@@ -77,11 +78,15 @@ static const char * usage =
     "                                k elements, n activation rows. With ,experts=N,used=N it is MUL_MAT_ID, with ,shared of\n"
     "                                one row of activations for all experts of a token; with ,cold the weights are not cached\n"
     "           --ms N               time for each shape; 0: only compare results (default 300)\n"
+    "  gemm     time products of float weights (f32, f16, bf16) by our kernels, by stock's and by BLAS libraries, in turn, -n times\n"
+    "           each (default 4); libraries are called by each thread for a slice of the weights, and with threads of their own\n"
+    "           --libs NAME=FILE,... shared libraries: BLIS (AOCL's or upstream's), OpenBLAS\n"
+    "           --shape SHAPE        as for shapes; may be repeated\n"
     "\n"
     "options\n"
-    "  -m FILE          model (required, but for shapes)\n"
+    "  -m FILE          model (required, but for shapes and gemm)\n"
     "  -t N             threads (default 1)\n"
-    "  -n N             tokens to feed (logits) or to make (greedy, speed), without it all of --tokens; shapes to draw\n"
+    "  -n N             tokens to feed (logits) or to make (greedy, speed), without it all of --tokens; shapes to draw; rounds (gemm)\n"
     "  --tokens FILE    token ids, separated by white space\n"
     "  --seed N         without --tokens: seed of the token ids; of shapes and their data (default 1)\n"
     "  -b N, -ub N      tokens a call and tokens a graph (default all, 512)\n"
@@ -124,8 +129,8 @@ static probe_params parse_args(int argc, char ** argv) {
         exit(0);
     }
     if (p.command != "logits" && p.command != "greedy" && p.command != "speed" && p.command != "chat" &&
-        p.command != "load" && p.command != "shapes") {
-        fail("no command \"%s\"; there are logits, greedy, speed, chat, load and shapes", p.command.c_str());
+        p.command != "load" && p.command != "shapes" && p.command != "gemm") {
+        fail("no command \"%s\"; there are logits, greedy, speed, chat, load, shapes and gemm", p.command.c_str());
     }
     if (p.command == "load") {
         p.load_mode = LLAMA_LOAD_MODE_NONE;
@@ -159,6 +164,7 @@ static probe_params parse_args(int argc, char ** argv) {
         else if (flag == "-ctk")         { p.type_k     = to_type(flag, value()); }
         else if (flag == "-ctv")         { p.type_v     = to_type(flag, value()); }
         else if (flag == "--types")      { p.types      = value(); }
+        else if (flag == "--libs")       { p.libs       = value(); }
         else if (flag == "--shape")      { p.shapes.push_back(value()); }
         else if (flag == "--ms")         { p.ms         = (int) number(0, 1 << 20); }
         else if (flag == "--depth")      { p.depth      = (int) number(0, 1 << 24); }
@@ -183,7 +189,7 @@ static probe_params parse_args(int argc, char ** argv) {
             fail("no option %s; zt-probe --help lists them", flag.c_str());
         }
     }
-    if (p.model.empty() && p.command != "shapes") {
+    if (p.model.empty() && p.command != "shapes" && p.command != "gemm") {
         fail("%s wants a model: -m FILE", p.command.c_str());
     }
     if (p.mode != "prefill" && p.mode != "decode" && p.mode != "batch") {
@@ -224,6 +230,7 @@ int main(int argc, char ** argv) {
         else if (p.command == "speed")  { cmd_speed(p);  }
         else if (p.command == "chat")   { cmd_chat(p);   }
         else if (p.command == "load")   { cmd_load(p);   }
+        else if (p.command == "gemm")   { cmd_gemm(p);   }
         else                            { cmd_shapes(p); }
         if (fflush(stdout) != 0 || ferror(stdout)) {
             fail("write to stdout: %s", strerror(errno));

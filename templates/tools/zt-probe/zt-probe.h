@@ -35,6 +35,7 @@ struct probe_params {
     std::string state;         // chat: file of the context of --depth tokens
     std::string types;         // shapes: TYPE,...
     std::string lora;          // file of an adapter
+    std::string libs;          // gemm: NAME=FILE,...
 
     std::vector<std::string> shapes;
 
@@ -65,6 +66,7 @@ void cmd_speed (const probe_params & p);
 void cmd_chat  (const probe_params & p);
 void cmd_load  (const probe_params & p);
 void cmd_shapes(const probe_params & p);
+void cmd_gemm  (const probe_params & p);
 
 //
 // tokens

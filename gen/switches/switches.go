@@ -24,7 +24,8 @@ type Switch struct {
 var table = []Switch{
 	{"ZT_DISABLE", "0|1", "0", "leave every tensor on stock llama.cpp's path", Run},
 	{"ZT_LOG", "0|1", "0", "print one line for each decision of the runtime on stderr; mage verify: every result", Run},
-	{"ZT_HUGEPAGES", "auto|hugetlb|thp|off", "auto", "pages of packed weights: the 2 MiB pool, transparent huge pages, 4 KiB; auto tries them in this order", Run},
+	{"ZT_HUGEPAGES", "auto|1g|hugetlb|thp|off", "auto", "pages of weights, KV caches and compute buffers: the 1 GiB pool (weights only), the 2 MiB pool, transparent huge pages, 4 KiB; auto tries them in this order, the others start there", Run},
+	{"ZT_HUGEPAGES_MIN", "MiB", "8", "smallest KV cache or compute buffer in huge pages; weights are from 2 MiB on", Run},
 	{"ZT_PREFETCH", "auto|0|1", "auto", "prefetch weights in software where memory is the limit; auto: on Intel, where it won, not on AMD, where it did not", Run},
 	{"ZT_CODE", "auto|11|12|off", "auto", "code float weights (BF16, F16, F32) without loss; auto: each panel in the fewest bytes, 11: the same, 12: BF16 never in 11 bits, off: leave them on stock's path", Run},
 	{"ZT_THREADS", "auto|stock", "auto", "threads where -t does not say; auto: one for each physical core that the process may use, and no more than control groups allow the time of", Run},

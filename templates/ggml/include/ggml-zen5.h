@@ -37,10 +37,38 @@ GGML_API void ggml_zen5_thread_start(const struct ggml_threadpool * threadpool, 
 // The graph that the calling thread computed is done.
 GGML_API void ggml_zen5_graph_end(void);
 
+// What the memory of CPU buffers is for, which decides about its pages.
+enum ggml_zen5_purpose {
+    GGML_ZEN5_COMPUTE, // also whatever nobody has said more of
+    GGML_ZEN5_KV,
+    GGML_ZEN5_WEIGHTS,
+};
+
+// Sets what this thread allocates CPU buffers for from now on; returns what it was.
+GGML_API enum ggml_zen5_purpose ggml_zen5_allocate_for(enum ggml_zen5_purpose purpose);
+
+// Memory of a CPU buffer, at a multiple of 64 bytes; NULL if there is none. With ZT_DISABLE=1 it is stock's.
+GGML_API void * ggml_zen5_host_alloc(size_t size);
+GGML_API void   ggml_zen5_host_free(void * data, size_t size);
+
+// Prints, with ZT_LOG=1, how much memory in which pages there is for what. when: "as the context starts".
+GGML_API void ggml_zen5_report_pages(const char * when);
+
 // A thread pool is about to compute a graph with so many threads, or to end: activations that products share are those of one graph.
 GGML_API void ggml_zen5_graph_start(struct ggml_threadpool * threadpool, int n_threads);
 GGML_API void ggml_zen5_threadpool_free(struct ggml_threadpool * threadpool);
 
 #ifdef __cplusplus
 }
+
+// While it lives, this thread allocates CPU buffers for a purpose.
+class ggml_zen5_allocating {
+    const ggml_zen5_purpose before;
+
+  public:
+    explicit ggml_zen5_allocating(ggml_zen5_purpose purpose) : before(ggml_zen5_allocate_for(purpose)) {}
+    ~ggml_zen5_allocating() { ggml_zen5_allocate_for(before); }
+    ggml_zen5_allocating(const ggml_zen5_allocating &)             = delete;
+    ggml_zen5_allocating & operator=(const ggml_zen5_allocating &) = delete;
+};
 #endif

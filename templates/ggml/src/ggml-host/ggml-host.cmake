@@ -4,6 +4,7 @@
 target_sources(ggml-base PRIVATE
     ggml-host/affinity.cpp
     ggml-host/affinity.h
+    ggml-host/hooks.cpp
     ggml-host/log.cpp
     ggml-host/log.h
     ggml-host/pages.cpp

@@ -1,12 +1,13 @@
 #pragma once
 
+#include "pages.h"
+
 #include <string>
 
 // The ZT_* environment switches, read once. `mage doctor` lists them.
 
 namespace ggml::host {
 
-enum class huge_pages { automatic, hugetlb, transparent, off };
 enum class code_policy { automatic, b11, b12, off };
 
 enum class choice { automatic, off, on };
@@ -14,7 +15,7 @@ enum class choice { automatic, off, on };
 struct switches {
     bool        enabled = true;                    // ZT_DISABLE=1 leaves every tensor on stock's path
     bool        log     = false;                   // ZT_LOG=1 prints one line per decision
-    huge_pages  pages   = huge_pages::automatic;   // ZT_HUGEPAGES=auto|hugetlb|thp|off
+    page_policy pages   = {};                      // ZT_HUGEPAGES=auto|1g|hugetlb|thp|off, ZT_HUGEPAGES_MIN=MiB
     bool        ahead   = false;                   // ZT_PREFETCH=auto|1|0: prefetch weights where memory is the limit
     code_policy code    = code_policy::automatic;  // ZT_CODE=auto|11|12|off: the codes that float weights may have
     bool        threads = true;                    // ZT_THREADS=auto|stock: threads where the user names no number

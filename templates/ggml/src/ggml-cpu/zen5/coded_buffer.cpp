@@ -181,7 +181,7 @@ static ggml_backend_buffer_t alloc_coded(ggml_backend_buffer_type_t buft, size_t
                            strerror(errno));
             return nullptr;
         }
-        host::note("address space for %zu MiB of coded weights, in %s", size >> 20, block.kind);
+        host::note("address space for %zu MiB of coded weights, in %s", size >> 20, block.describe().c_str());
     }
     return new_coded_buffer(buft, block, size);
 }
@@ -208,7 +208,7 @@ bool ggml_zen5_is_coded(const ggml_tensor * tensor) {
 ggml_backend_buffer_t ggml_zen5_coded_buffer_from_ptr(void * base, size_t size) {
     using namespace ggml::cpu::zen5;
 
-    ggml::host::page_block block;  // nothing to unmap
+    ggml::host::page_block block;  // not owned
     block.base = base;
     block.size = size;
     return new_coded_buffer(ggml_backend_cpu_zen5_coded_buffer_type(), block, size);

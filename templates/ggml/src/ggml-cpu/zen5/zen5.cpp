@@ -186,13 +186,13 @@ static ggml_backend_buffer_t alloc_buffer(ggml_backend_buffer_type_t buft, size_
 
     host::page_block block;
     if (size > 0) {
-        block = host::pages_alloc(size);
+        block = host::pages_alloc(host::purpose::weights, size);
         if (block.base == nullptr) {
             GGML_LOG_ERROR("zen5: no memory for %zu MiB of packed weights: %s; --no-repack leaves them in the model's file\n", size >> 20,
                            strerror(errno));
             return nullptr;
         }
-        host::note("%zu MiB of packed weights in %s", size >> 20, block.kind);
+        host::note("%zu MiB of packed weights in %s", size >> 20, block.describe().c_str());
     }
     return ggml_backend_buffer_init(buft, iface, new host::page_block(block), size);
 }
@@ -232,7 +232,7 @@ bool ggml_zen5_swappable(ggml_backend_buffer_t buffer) {
     using namespace ggml::cpu::zen5;
 
     const bool ours = buffer->buft == ggml_backend_cpu_zen5_buffer_type() || buffer->buft == ggml_backend_cpu_zen5_coded_buffer_type();
-    return ours && !((ggml::host::page_block *) buffer->context)->pool;
+    return ours && ((ggml::host::page_block *) buffer->context)->swappable();
 }
 
 ggml_backend_buffer_type_t ggml_backend_cpu_zen5_buffer_type(void) {

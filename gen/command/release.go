@@ -43,10 +43,10 @@ func Release(ctx context.Context, r Run) error {
 	})
 }
 
-// unreleased are the programs of a build that an archive has no use for: zt-probe and zt-selftest examine builds, and the others only print
+// unreleased are the programs of a build that an archive has no use for: zt-probe, zt-selftest and zt-host examine builds, and the others only print
 // that llama-mtmd-cli has replaced them.
 var unreleased = map[string]bool{
-	"zt-probe": true, "zt-selftest": true, "llama-gemma3-cli": true, "llama-llava-cli": true, "llama-minicpmv-cli": true, "llama-qwen2vl-cli": true,
+	"zt-probe": true, "zt-selftest": true, "zt-host": true, "llama-gemma3-cli": true, "llama-llava-cli": true, "llama-minicpmv-cli": true, "llama-qwen2vl-cli": true,
 }
 
 func (r Run) releaseOptions(ctx context.Context, b build.Build) (release.Options, error) {

@@ -138,14 +138,18 @@ func carried(ctx context.Context, text string) (builds, error) {
 			return b, err
 		}
 	}
-	// Its first line is "version: ... llama-zen-turbo 0.1.0, target zen5, ...".
+	// It says "built with Clang 19.1.7 for Linux x86_64" and "llama-zen-turbo 0.1.0, target zen5, BLAS: ...".
 	stdout, stderr, err := program.Build{Name: "tuned", Bin: b.tuned}.Output(ctx, "llama-cli", "--version")
 	if err != nil {
 		return b, err
 	}
 	said := strings.Join(strings.Fields(string(stdout)+" "+string(stderr)), " ")
-	_, after, _ := strings.Cut(said, "target ")
-	b.environment.Target, _, _ = strings.Cut(after, ",")
+	between := func(before, behind string) string {
+		_, rest, _ := strings.Cut(said, before)
+		word, _, _ := strings.Cut(rest, behind)
+		return word
+	}
+	b.environment.Toolchain, b.environment.Target, b.environment.Compiler = between("llama-zen-turbo ", ","), between("target ", ","), between("built with ", " for ")
 	b.environment.Notes = []string{"builds brought here: " + said}
 	return b, nil
 }

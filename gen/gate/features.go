@@ -168,7 +168,9 @@ func Features(ctx context.Context, w workspace.Workspace, log *progress.Log, o F
 		var found []pending
 		var failed []string
 		for i, x := range plan {
-			v.said(Model{Name: x.feature.Name + " on " + x.model.Name}, all[i])
+			if note := all[i].Note(); note != "" {
+				v.note(all[i].Test + ": " + note)
+			}
 			for _, state := range []string{off, on} {
 				if why := all[i].Missing(state); why != "" {
 					failed = append(failed, fmt.Sprintf("%s %s on %s: %s", x.feature.Name, state, x.model.Name, why))

@@ -90,7 +90,7 @@ const (
 	ContextBytes = "context bytes"
 
 	// Of Alone: milliseconds to load the model and, of a build that counts them, the share of the threads' time in generation that they wait at
-	// barriers, in percent, and the barriers of a token.
+	// barriers, in percent, and the barriers of a token that each meets at.
 	LoadMS   = "ms to load"
 	Waits    = "percent of waiting"
 	Barriers = "barriers of a token"
@@ -218,7 +218,7 @@ func (s Setup) Alone(name string, b program.Build, more ...string) Subject {
 			case l.Reply == alone[0].Steps && l.ReplyNS > 0:
 				found[alone[0].Name] = float64(l.Reply) * 1e9 / l.ReplyNS
 				if l.Waited > 0 && l.Total > 0 {
-					found[Waits], found[Barriers] = 100*l.Waited/l.Total, l.Barriers/float64(l.Reply)
+					found[Waits], found[Barriers] = 100*l.Waited/l.Total, l.Barriers/float64(l.Reply*s.Threads)
 				}
 			}
 		}

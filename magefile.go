@@ -38,6 +38,7 @@ func Features(ctx context.Context) error { return run(ctx, command.Features) }
 
 // Scaling measures stock and tuned with 1, 2, 4 ... threads; writes out/report/scaling.json (ZT_BUILDS, ZT_MODEL, ZT_ROUNDS).
 func Scaling(ctx context.Context) error { return run(ctx, command.Scaling) }
+
 // Flags builds with other compiler choices and compares each with the default; writes out/report/flags.json (ZT_FLAGS, ZT_MODEL, ZT_ROUNDS).
 func Flags(ctx context.Context) error { return run(ctx, command.Flags) }
 

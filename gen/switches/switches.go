@@ -31,7 +31,7 @@ var table = []Switch{
 	{"ZT_THREADS", "auto|stock", "auto", "threads where -t does not say; auto: one for each physical core that the process may use, and no more than control groups allow the time of", Run},
 	{"ZT_PIN", "auto|0|1", "auto", "where threads run if neither -C nor --numa say; auto: each within one L3, where they use several and the whole machine is ours; 1: each on a CPU of its own; 0: anywhere", Run},
 	{"ZT_SYSFS", "path", "/sys", "folder to read the topology of CPUs, caches and NUMA nodes from: a simulated machine, for tests", Run},
-	{"ZT_BLAS", "0|1", "0", "let ggml hand large F32 products to BLAS; slower than the kernels for quantized weights", Run},
+	{"ZT_BLAS", "0|1|slices", "0", "1: let ggml hand large products to BLAS and its threads; slices: our threads call BLAS for slices of float weights, in shapes that were measured to gain; no longer stock's bits", Run},
 
 	{"ZT_TARGET", "zen5|bringup", "what this CPU runs", "CPU to build for; bringup is for development and cannot be released", Build},
 	{"ZT_LLAMA_SRC", "path", "cache, git, npm", "checkout, mirror, bundle or folder to take the pinned llama.cpp from", Build},

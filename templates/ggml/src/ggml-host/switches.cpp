@@ -115,6 +115,21 @@ static std::string read_path(const char * name, const char * otherwise) {
     return value == nullptr || value[0] == '\0' ? otherwise : value;
 }
 
+static blas_use read_blas() {
+    const char * value = getenv("ZT_BLAS");
+    if (value == nullptr || value[0] == '\0' || strcmp(value, "0") == 0) {
+        return blas_use::off;
+    }
+    if (strcmp(value, "1") == 0) {
+        return blas_use::backend;
+    }
+    if (strcmp(value, "slices") == 0) {
+        return blas_use::slices;
+    }
+    warn("ZT_BLAS=%s is not one of 0, 1, slices; using 0", value);
+    return blas_use::off;
+}
+
 const switches & get_switches() {
     static const switches s = {
         /*.enabled =*/ !is_on("ZT_DISABLE"),
@@ -124,6 +139,7 @@ const switches & get_switches() {
         /*.code    =*/ read_code(),
         /*.threads =*/ read_threads(),
         /*.pin     =*/ read_choice("ZT_PIN"),
+        /*.blas    =*/ read_blas(),
         /*.sysfs   =*/ read_path("ZT_SYSFS", "/sys"),
     };
     return s;

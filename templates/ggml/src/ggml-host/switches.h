@@ -9,6 +9,7 @@
 namespace ggml::host {
 
 enum class code_policy { automatic, b11, b12, off };
+enum class blas_use { off, backend, slices };
 
 enum class choice { automatic, off, on };
 
@@ -20,6 +21,7 @@ struct switches {
     code_policy code    = code_policy::automatic;  // ZT_CODE=auto|11|12|off: the codes that float weights may have
     bool        threads = true;                    // ZT_THREADS=auto|stock: threads where the user names no number
     choice      pin     = choice::automatic;       // ZT_PIN=auto|0|1: 1 keeps every thread on a CPU of its own
+    blas_use    blas    = blas_use::off;           // ZT_BLAS=0|1|slices: ggml's own backend, or from ggml's threads where that was measured to win
     std::string sysfs   = "/sys";                  // ZT_SYSFS=path: a simulated /sys, for tests
 };
 

@@ -116,23 +116,41 @@ size_t row_scratch_size(const ggml_tensor * weights) {
     return plain_bytes(weights);
 }
 
-void read_row(const ggml_tensor * weights, int64_t row, float * out, uint8_t * scratch) {
+// A panel of coded weights without its code, in scratch if it has one.
+static const uint8_t * plain_panel(const ggml_tensor * weights, int64_t panel, uint8_t * scratch) {
+    const bool        wide = is_wide(weights);
+    const coded_panel c    = panel_of(weights->data, panel);
+    if (c.c == plain(wide)) {
+        return c.blocks;
+    }
+    kernels_of(wide, (int) c.c)->expand(scratch, c.head, c.blocks, blocks_of(weights));
+    return scratch;
+}
+
+// Row r of a plain panel.
+static void read_plain(const ggml_tensor * weights, const uint8_t * panel, int64_t r, float * out) {
     constexpr int64_t half = code_cols / 2;
 
-    const bool        wide  = is_wide(weights);
-    const coded_panel c     = panel_of(weights->data, row / code_rows);
-    const uint8_t *   panel = c.blocks;
-    if (c.c != plain(wide)) {
-        kernels_of(wide, (int) c.c)->expand(scratch, c.head, c.blocks, blocks_of(weights));
-        panel = scratch;
-    }
     for (int64_t k = 0; k < weights->ne[0]; k += half) {
         // steps of 64 weights: those of the rows one after the other
-        const int64_t step = k / half * code_rows + row % code_rows;
-        if (wide) {
+        const int64_t step = k / half * code_rows + r;
+        if (is_wide(weights)) {
             memcpy(out + k, (const float *) panel + step * half, sizeof(float) * half);
         } else {
             ggml_cpu_bf16_to_fp32((const ggml_bf16_t *) panel + step * half, out + k, half);
+        }
+    }
+}
+
+void read_row(const ggml_tensor * weights, int64_t row, float * out, uint8_t * scratch) {
+    read_plain(weights, plain_panel(weights, row / code_rows, scratch), row % code_rows, out);
+}
+
+void read_rows(const ggml_tensor * weights, int64_t first, int64_t n, float * out, uint8_t * scratch) {
+    for (int64_t from = 0; from < n; from += code_rows) {
+        const uint8_t * panel = plain_panel(weights, (first + from) / code_rows, scratch);
+        for (int64_t r = 0; r < std::min<int64_t>(code_rows, n - from); r++) {
+            read_plain(weights, panel, r, out + (from + r) * weights->ne[0]);
         }
     }
 }

@@ -31,10 +31,13 @@ class coded_multiplier : public multiplier {
 // Says in the log how a tensor in a buffer of coded weights is coded.
 void describe(const ggml_tensor * t);
 
-// Bytes of scratch memory that read_row needs.
+// Bytes of scratch memory that read_row and read_rows need.
 size_t row_scratch_size(const ggml_tensor * weights);
 
 // A row of coded weights as floats.
 void read_row(const ggml_tensor * weights, int64_t row, float * out, uint8_t * scratch);
+
+// Rows first .. first+n-1 of a single coded matrix as floats, one behind the other. first is a multiple of code_rows.
+void read_rows(const ggml_tensor * weights, int64_t first, int64_t n, float * out, uint8_t * scratch);
 
 }  // namespace ggml::cpu::zen5

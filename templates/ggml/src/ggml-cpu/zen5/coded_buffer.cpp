@@ -2,6 +2,7 @@
 
 #include "zen5.h"
 
+#include "blas.h"
 #include "code.h"
 #include "coded.h"
 
@@ -33,8 +34,13 @@ static bool in_coded_buffer(const ggml_tensor * t) {
 
 class coded_traits : public ggml::cpu::tensor_traits {
     bool work_size(int n_threads, const ggml_tensor * op, size_t & size) override {
-        size = op->op == GGML_OP_GET_ROWS ? line + n_threads * aligned(row_scratch_size(op->src[0])) :
-                                            zen5::work_size(op, coded_multiplier((ggml_tensor *) op), n_threads);
+        if (op->op == GGML_OP_GET_ROWS) {
+            size = line + n_threads * aligned(row_scratch_size(op->src[0]));
+        } else if (blas_takes(op)) {
+            size = blas_work_size(op, n_threads);
+        } else {
+            size = zen5::work_size(op, coded_multiplier((ggml_tensor *) op), n_threads);
+        }
         return true;
     }
 
@@ -43,6 +49,10 @@ class coded_traits : public ggml::cpu::tensor_traits {
         if (op->op == GGML_OP_GET_ROWS) {
             uint8_t * scratch = (uint8_t *) aligned((size_t) params->wdata) + params->ith * aligned(row_scratch_size(src));
             get_rows(params, op, [&](int64_t row, float * out) { read_row(src, row, out, scratch); });
+            return true;
+        }
+        if (blas_takes(op)) {
+            blas_mul_mat(params, op);
             return true;
         }
         coded_multiplier m(op);

@@ -5,6 +5,8 @@ list(APPEND GGML_CPU_SOURCES
     ggml-cpu/zen5/zen5.h
     ggml-cpu/zen5/activations.cpp
     ggml-cpu/zen5/activations.h
+    ggml-cpu/zen5/blas.cpp
+    ggml-cpu/zen5/blas.h
     ggml-cpu/zen5/code.cpp
     ggml-cpu/zen5/code.h
     ggml-cpu/zen5/coded.cpp
@@ -36,3 +38,10 @@ list(APPEND GGML_CPU_SOURCES
 # The guard runs on CPUs that the rest of the program does not: no instruction beyond the base of x86-64 may get into it.
 set_source_files_properties(ggml-cpu/zen5/guard.c PROPERTIES
     COMPILE_OPTIONS "-march=x86-64;-mgeneral-regs-only;-mno-bmi;-mno-bmi2;-fno-lto")
+
+# ZT_BLAS=slices calls the BLIS that ggml's BLAS backend is linked with.
+if (GGML_BLAS AND GGML_BLAS_VENDOR STREQUAL "FLAME")
+    set_property(SOURCE ggml-cpu/zen5/blas.cpp APPEND PROPERTY COMPILE_DEFINITIONS GGML_ZEN5_BLIS)
+    target_include_directories(${GGML_CPU_NAME} SYSTEM PRIVATE ${BLAS_INCLUDE_DIRS})
+    target_link_libraries(${GGML_CPU_NAME} PRIVATE ${BLAS_LIBRARIES})
+endif()

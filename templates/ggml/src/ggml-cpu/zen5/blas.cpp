@@ -1,0 +1,120 @@
+#include "blas.h"
+
+#include "coded.h"
+#include "matmul.h"
+
+#include "ggml-host/log.h"
+#include "ggml-host/switches.h"
+#include "ggml-impl.h"
+
+#ifdef GGML_ZEN5_BLIS
+#    include <blis.h>
+#endif
+
+#include <algorithm>
+#include <cstdlib>
+#include <cstring>
+#include <string>
+
+namespace ggml::cpu::zen5 {
+
+#ifdef GGML_ZEN5_BLIS
+
+// Whether the linked BLIS runs AVX-512 kernels here; others are slower than ours for any shape. AOCL's chooses for itself, or as BLIS_ARCH_TYPE
+// says. Upstream's knows neither Zen 5 nor every Intel and would fall back to AVX2 or plain C: unless BLIS_ARCH_TYPE says otherwise, it is
+// told to take those of its AVX-512 family, which run on every CPU that this program runs on.
+static bool prepare_blas() {
+    const bool aocl = strncmp(bli_info_get_version_str(), "AOCL", 4) == 0;
+    if (!aocl) {
+        setenv("BLIS_ARCH_TYPE", std::to_string((int) BLIS_ARCH_SKX).c_str(), 0);
+    }
+    bli_init();
+    const char *      family = bli_arch_string(bli_arch_query_id());
+    const std::string name   = family;
+    const bool        wide   = name == "zen5" || name == "zen4" || name == "skx";
+    host::note("ZT_BLAS=slices: BLIS %s with kernels for %s%s", bli_info_get_version_str(), family, wide ? "" : ", which are slower than ours: not used");
+    return wide;
+}
+
+static bool has_blas() {
+    static const bool has = host::get_switches().blas == host::blas_use::slices && prepare_blas();
+    return has;
+}
+
+// What `mage blas` measured: F32 weights gain from BLAS's blocking once enough rows of activations share them. Where F16 and BF16 must be made
+// F32 first, our kernels win.
+static bool wins(const ggml_tensor * weights, int64_t n) {
+    return weights->type == GGML_TYPE_F32 && n >= 128;
+}
+
+bool blas_takes(const ggml_tensor * op) {
+    const ggml_tensor * src1 = op->src[1];
+    return op->op == GGML_OP_MUL_MAT && has_blas() && src1->ne[2] == 1 && src1->ne[3] == 1 && wins(op->src[0], src1->ne[1]);
+}
+
+// Rows of weights that are multiplied at a time: BLAS packs the activations again for each slice, so a slice is not small, but every thread
+// gets one, and F32 weights of one stay in a part of L3.
+static int64_t slice_rows(const ggml_tensor * weights, int n_threads) {
+    constexpr int64_t bytes = 4 << 20, least = 64;
+
+    const int64_t cached = bytes / (int64_t) sizeof(float) / weights->ne[0];
+    const int64_t shared = (weights->ne[1] + n_threads - 1) / n_threads;
+    const int64_t rows   = std::max(least, std::min(cached, shared));
+    return (rows + code_rows - 1) / code_rows * code_rows;
+}
+
+static size_t slice_bytes(const ggml_tensor * weights, int n_threads) {
+    return aligned(slice_rows(weights, n_threads) * weights->ne[0] * sizeof(float));
+}
+
+size_t blas_work_size(const ggml_tensor * op, int n_threads) {
+    const ggml_tensor * weights = op->src[0];
+    return line + n_threads * (slice_bytes(weights, n_threads) + aligned(row_scratch_size(weights)));
+}
+
+void blas_mul_mat(const ggml_compute_params * params, ggml_tensor * op) {
+    const ggml_tensor * weights     = op->src[0];
+    const ggml_tensor * activations = op->src[1];
+
+    const int64_t k    = weights->ne[0];
+    const int64_t cols = weights->ne[1];
+    const int64_t n    = activations->ne[1];
+    const int64_t step = slice_rows(weights, params->nth);
+
+    static thread_local bool alone = false;
+    if (!alone) {
+        bli_thread_set_num_threads(1);  // of what this thread calls
+        alone = true;
+    }
+    if (params->ith == 0) {
+        ggml_threadpool_chunk_set(params->threadpool, params->nth);
+    }
+    ggml_barrier(params->threadpool);
+
+    uint8_t * work  = (uint8_t *) aligned((size_t) params->wdata) + params->ith * (slice_bytes(weights, params->nth) + aligned(row_scratch_size(weights)));
+    float *   slice = (float *) work;
+    uint8_t * panel = work + slice_bytes(weights, params->nth);
+    for (int64_t u = params->ith; u * step < cols; u = ggml_threadpool_chunk_add(params->threadpool, 1)) {
+        const int64_t first = u * step;
+        const int64_t rows  = std::min(step, cols - first);
+        read_rows(weights, first, rows, slice, panel);
+        cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, n, rows, k, 1.0f, (const float *) activations->data,
+                    activations->nb[1] / sizeof(float), slice, k, 0.0f, (float *) op->data + first, op->nb[1] / sizeof(float));
+    }
+}
+
+#else
+
+bool blas_takes(const ggml_tensor *) {
+    return false;
+}
+
+size_t blas_work_size(const ggml_tensor *, int) {
+    return 0;
+}
+
+void blas_mul_mat(const ggml_compute_params *, ggml_tensor *) {}
+
+#endif
+
+}  // namespace ggml::cpu::zen5

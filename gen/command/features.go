@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -26,7 +25,7 @@ var featureModels = [][2]string{{"0.5b", "q8_0"}, {"0.5b", "q4_0"}, {"1b", "q4_k
 // Features measures each feature of the runtime off and on, and all together. ZT_FEATURES names some of them, ZT_ROUNDS sets how often
 // they take turns, ZT_BUILDS the builds. It goes on with a run of its kind that was interrupted.
 func Features(ctx context.Context, r Run) error {
-	rounds, err := surveyRounds()
+	rounds, err := roundsOr(gate.MinTypeRounds, gate.MinTypeRounds)
 	if err != nil {
 		return err
 	}
@@ -78,19 +77,6 @@ func chosenFeatures(all []gate.Feature, text string) ([]gate.Feature, error) {
 		}
 	}
 	return list, nil
-}
-
-// surveyRounds is ZT_ROUNDS, 0 where it is not set.
-func surveyRounds() (int, error) {
-	text := os.Getenv("ZT_ROUNDS")
-	if text == "" {
-		return 0, nil
-	}
-	rounds, err := strconv.Atoi(text)
-	if err != nil || rounds < gate.MinTypeRounds {
-		return 0, fmt.Errorf("ZT_ROUNDS=%s is not a number of %d or more", text, gate.MinTypeRounds)
-	}
-	return rounds, nil
 }
 
 // builds are the folders of programs that a survey measures.

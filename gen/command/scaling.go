@@ -19,7 +19,7 @@ var scalingModels = [][2]string{{"0.5b", "q8_0"}, {"1b", "q4_k_m"}}
 // Scaling measures stock and tuned with 1, 2, 4 ... threads up to all CPUs. ZT_BUILDS names the builds and ZT_MODEL the model, for a machine
 // that builds nothing; ZT_ROUNDS sets how often they take turns.
 func Scaling(ctx context.Context, r Run) error {
-	rounds, err := surveyRounds()
+	rounds, err := roundsOr(gate.MinTypeRounds, gate.MinTypeRounds)
 	if err != nil {
 		return err
 	}

@@ -104,7 +104,7 @@ func Types(ctx context.Context, r Run) error {
 	if err != nil {
 		return err
 	}
-	rounds, err := surveyRounds()
+	rounds, err := roundsOr(gate.MinTypeRounds, gate.MinTypeRounds)
 	if err != nil {
 		return err
 	}

@@ -362,6 +362,8 @@ var (
 
 	identical = Gate{"differing outputs", "", report.AtMost, 0,
 		"the kernels sum in one written-down order whatever the thread count, batch size and place in the batch; gated where stock's other operators keep the identity too"}
+	unswitched = Gate{"differing outputs", "", report.AtMost, 0,
+		"switches of threads and memory say who computes what when and where it lies, never what"}
 	repeatable = Gate{"differing outputs", "", report.AtMost, 0,
 		"the same program on the same input gives the same bits"}
 )

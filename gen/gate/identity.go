@@ -5,10 +5,14 @@ import (
 	"crypto/sha256"
 	"io"
 	"os"
+	"path/filepath"
+	"runtime"
 	"strconv"
+	"strings"
 
 	"github.com/llama-zen-turbo/llama-zen-turbo/gen/program"
 	"github.com/llama-zen-turbo/llama-zen-turbo/gen/progress"
+	"github.com/llama-zen-turbo/llama-zen-turbo/gen/topology"
 )
 
 // same is a set of runs whose logits are the same bits if every operator's arithmetic depends on nothing but its row.
@@ -25,6 +29,7 @@ type same struct {
 func identities(threads int) []same {
 	t := strconv.Itoa(max(2, threads))
 	more := strconv.Itoa(max(2, threads) + 1) // more threads than cores, and a number that divides little
+	most := strconv.Itoa(max(2, threads) + 2)
 	return []same{
 		{name: "33 tokens", runs: [][]string{
 			{"-n", "33", "-fa", "on", "-t", "1"},
@@ -35,6 +40,7 @@ func identities(threads int) []same {
 			{"-n", "33", "-fa", "on", "-t", "1", "-ub", "13"},
 			{"-n", "33", "-fa", "on", "-t", "1", "--mode", "decode"},
 			{"-n", "33", "-fa", "on", "-t", t, "--mode", "decode"},
+			{"-n", "33", "-fa", "on", "-t", most, "--mode", "decode"},
 			{"-n", "33", "-fa", "on", "-t", t, "--mode", "batch", "--seqs", "2", "--slot", "1"},
 			{"-n", "33", "-fa", "on", "-t", t, "--mode", "batch", "--seqs", "4", "--slot", "0"},
 			{"-n", "33", "-fa", "on", "-t", "1", "--mode", "batch", "--seqs", "9", "--slot", "7"},
@@ -73,9 +79,69 @@ func identities(threads int) []same {
 	}
 }
 
-// identity checks that the tuned build gives the same bits where stock does, and from one run to the next.
+// switched are settings of switches that say who computes what when, and where it lies, and so must change no bit. split is the /sys of a
+// machine like this one whose CPUs share two L3 caches.
+func switched(split string) [][]string {
+	return [][]string{
+		{"ZT_GRAPH=0"}, {"ZT_STEAL=0"}, {"ZT_GRAPH=0", "ZT_STEAL=0"},
+		{"ZT_AHEAD=off"}, {"ZT_AHEAD=wait"},
+		{"ZT_PIN=0"}, {"ZT_PIN=1"}, {"ZT_HUGEPAGES=off"}, {"ZT_PREFETCH=0"}, {"ZT_PREFETCH=1"},
+		{"ZT_SYSFS=" + split},
+	}
+}
+
+// switchedRuns are what they are tried on with up to threads threads, more than there are CPUs among them: single tokens, a few at once, and prompts.
+func switchedRuns(threads int) [][]string {
+	t, more := strconv.Itoa(max(2, threads)), strconv.Itoa(max(2, threads)+2)
+	return [][]string{
+		{"-n", "33", "-fa", "on", "-t", t, "--mode", "decode"},
+		{"-n", "33", "-fa", "on", "-t", more, "--mode", "decode"},
+		{"-n", "33", "-fa", "on", "-t", t, "--mode", "batch", "--seqs", "9", "--slot", "7"},
+		{"-n", "33", "-fa", "on", "-t", more, "-ub", "13"},
+	}
+}
+
+// identity checks that the tuned build gives the same bits where stock does, from one run to the next, and whatever the switches say.
 func (v *verifier) identity(ctx context.Context, s *progress.Step, m Model) error {
-	return v.identitySets(ctx, s, m, identities(v.Threads))
+	if err := v.identitySets(ctx, s, m, identities(v.Threads)); err != nil {
+		return err
+	}
+	return v.identitySwitches(ctx, s, m)
+}
+
+// identitySwitches checks that switches of threads and memory change no bit.
+func (v *verifier) identitySwitches(ctx context.Context, s *progress.Step, m Model) error {
+	split := filepath.Join(v.scratch, "sys")
+	// Numbers beyond the CPUs there are would not be used.
+	if err := (topology.Machine{L3: []int{32 << 10, 32 << 10}, Cores: max(1, runtime.NumCPU()/2)}).Write(split); err != nil {
+		return err
+	}
+	defer os.RemoveAll(split)
+	settings, runs := switched(split), switchedRuns(v.Threads)
+	for i, args := range runs {
+		hash := func(n int, b program.Build) ([sha256.Size]byte, error) {
+			s.Count(i*(len(settings)+1)+n, len(runs)*(len(settings)+1), m.Name+" with other switches")
+			path, err := v.logitsFile(ctx, b, m, "bits", args...)
+			if err != nil {
+				return [sha256.Size]byte{}, err
+			}
+			return hashFile(path)
+		}
+		first, err := hash(0, v.tuned)
+		if err != nil {
+			return err
+		}
+		for n, env := range settings {
+			got, err := hash(n+1, v.tuned.With(env...))
+			if err != nil {
+				return err
+			}
+			name := strings.ReplaceAll(strings.Join(env, " "), split, "two L3 caches")
+			v.judge(unswitched, m.Name, "33 tokens: "+short(args)+", "+name, Measurement{Value: count(got != first)})
+		}
+	}
+	s.Did("%s: %d settings of switches tried", m.Name, len(settings)*len(runs))
+	return nil
 }
 
 func (v *verifier) identitySets(ctx context.Context, s *progress.Step, m Model, sets []same) error {

@@ -87,6 +87,7 @@ func TestAccuracyGates(t *testing.T) {
 		{"", "threads", "tiny 33 tokens: -t 2 --mode decode / -t 1 differing outputs is 1, not at most 0"},
 		{"", "batch", "tiny 300 tokens: -t 2 -ub 7 / -t 1 differing outputs"},
 		{"batch", "batch", ""}, // stock does not keep it either
+		{"", "other bits without a plan", "tiny 33 tokens: -t 2 --mode decode, ZT_GRAPH=0 differing outputs is 1"},
 		{"", "unrepeatable", "tiny run twice differing outputs is 1"},
 		{"", "token off at 100", "tiny greedy 200 stock's margin at the first difference is 1, not at most 0."},
 		{"", "token off at a tie", ""},

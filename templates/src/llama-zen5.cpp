@@ -4,6 +4,9 @@
 #include "llama-model-loader.h"
 
 #include <algorithm>
+#include <cerrno>
+
+#include <unistd.h>
 
 gguf_context * llama_model_loader::open_gguf(const char * fname, gguf_init_params params) {
     stored.push_back(ggml_zen5_stored::open(fname));
@@ -106,4 +109,36 @@ void llama_model_loader::load_coded(const llama_tensor_weight & w, ggml_tensor *
         stored.at(w.idx)->load(*w.coded, cur);
     }
     ggml_zen5_stored::note(cur);
+}
+
+// Where in a file a tensor's data begin.
+struct place {
+    int    fd;
+    size_t offs;
+};
+
+static bool read_at(void * context, void * to, size_t offset, size_t size) {
+    const place & at = *(const place *) context;
+    while (size > 0) {
+        const ssize_t n = pread(at.fd, to, size, at.offs + offset);
+        if (n < 0 && errno == EINTR) {
+            continue;
+        }
+        if (n <= 0) {
+            return false;
+        }
+        to = (uint8_t *) to + n;
+        offset += n;
+        size -= n;
+    }
+    return true;
+}
+
+bool llama_model_loader::load_packed(const llama_tensor_weight & w, ggml_tensor * cur) const {
+    const auto & file = files.at(w.idx);
+    if (check_tensors || file->has_direct_io()) {
+        return false;
+    }
+    place at = { file->file_id(), w.offs };
+    return ggml_zen5_set_from(cur, read_at, &at);
 }

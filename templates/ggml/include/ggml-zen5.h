@@ -3,6 +3,9 @@
 #include "ggml-backend.h"
 #include "ggml.h"
 
+#include <stdbool.h>
+#include <stddef.h>
+
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -22,6 +25,13 @@ GGML_API ggml_backend_buffer_t ggml_zen5_coded_buffer_from_ptr(void * base, size
 // How many bytes of a tensor to set at a time: for packed weights whole panels that stay in the cache until they are packed, for any
 // other tensor all of it.
 GGML_API size_t ggml_zen5_piece_size(const struct ggml_tensor * tensor);
+
+// Reads size bytes of what is offset bytes into a tensor's data as a GGUF has them. Called by several threads at a time. False: it cannot.
+typedef bool (*ggml_zen5_reader)(void * context, void * to, size_t offset, size_t size);
+
+// Sets all of a tensor of packed weights, each panel by the thread that has read it. False if the tensor is none, or could not be read: then
+// its data are undefined.
+GGML_API bool ggml_zen5_set_from(struct ggml_tensor * tensor, ggml_zen5_reader read, void * context);
 
 // Gives back the memory behind a part of a mapped file. The contents stay: they are read from the file if touched again. Only
 // whole pages inside the part are given back; never call it on memory that is not a file mapping.

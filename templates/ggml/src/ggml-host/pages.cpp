@@ -411,6 +411,15 @@ page_block pages_find(const void * at) {
     return get_ledger().find(at);
 }
 
+void pages_touch(void * start, size_t size) {
+    const uintptr_t page  = sysconf(_SC_PAGESIZE);
+    const uintptr_t first = (uintptr_t) start / page * page;
+    const uintptr_t last  = (uintptr_t) start + size;
+    parallel_for(first, last, huge, [&](int64_t begin, int64_t end) {
+        madvise((void *) begin, round_up(end - begin, page), MADV_POPULATE_WRITE);
+    });
+}
+
 void pages_drop(void * start, size_t size) {
     const uintptr_t first = round_up((uintptr_t) start, 4096);
     const uintptr_t last  = ((uintptr_t) start + size) / 4096 * 4096;

@@ -57,6 +57,10 @@ page_block pages_reserve(size_t size);
 // The block that an address lies in; one without base if there is none.
 page_block pages_find(const void * at);
 
+// Has all CPUs touch what no one has touched of a part of a block, a huge page each at a time. Best effort: memory that is lacking, or a kernel
+// before Linux 5.14, leave it to those who write there.
+void pages_touch(void * start, size_t size);
+
 // Gives back the memory of the whole pages in a part of a block: the rest of a huge page of which only the start is used. It reads as
 // zeros and comes anew when it is touched.
 void pages_drop(void * start, size_t size);

@@ -20,10 +20,12 @@
 #include "traits.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cerrno>
 #include <cinttypes>
 #include <cstring>
 #include <functional>
+#include <vector>
 
 extern "C" const char zt_guard_passed[];  // defined in guard.c; referring to it links the guard in
 
@@ -108,6 +110,11 @@ static void check_rows(const ggml_tensor * tensor, size_t offset, size_t size) {
     }
 }
 
+// Where matrix i of a packed tensor starts.
+static uint8_t * matrix(const ggml_tensor * tensor, const weight_type & type, int64_t i) {
+    return (uint8_t *) tensor->data + i * packed_size(type, tensor->ne[1], tensor->ne[0]);
+}
+
 // Calls f(matrix, first, n, bytes before them) for the rows of a part of a tensor, in parallel: rows first .. first+n-1 of one of its matrices,
 // none of which shares a panel with another call's.
 static void each_panel(const ggml_tensor * tensor, size_t offset, size_t size,
@@ -130,20 +137,33 @@ static void each_panel(const ggml_tensor * tensor, size_t offset, size_t size,
     });
 }
 
-// Where matrix i of a packed tensor starts.
-static uint8_t * matrix(const ggml_tensor * tensor, const weight_type & type, int64_t i) {
-    return (uint8_t *) tensor->data + i * packed_size(type, tensor->ne[1], tensor->ne[0]);
+// Has all CPUs touch the memory that a part of a tensor is packed into. Panels are smaller than huge pages: of the threads that pack those of one
+// page at a time each would clear a huge page, and all but one give theirs back.
+static void touch(const ggml_tensor * tensor, size_t offset, size_t size) {
+    const weight_type & type  = *packable(tensor);
+    const int64_t       begin = offset / tensor->nb[1];
+    const int64_t       last  = begin + size / tensor->nb[1] - 1;
+    const size_t        panel = tensor->ne[0] / type.block * type.panel_bytes();
+    auto                start = [&](int64_t row) { return matrix(tensor, type, row / tensor->ne[1]) + row % tensor->ne[1] / tile_cols * panel; };
+    if (begin <= last) {
+        host::pages_touch(start(begin), start(last) + panel - start(begin));
+    }
+}
+
+static void note_packed(const ggml_tensor * tensor) {
+    host::note("%s: packed %s %" PRId64 " x %" PRId64 " x %" PRId64, tensor->name, ggml_type_name(tensor->type), tensor->ne[2], tensor->ne[1],
+         tensor->ne[0]);
 }
 
 static void set_tensor(ggml_backend_buffer_t buffer, ggml_tensor * tensor, const void * data, size_t offset, size_t size) {
     check_rows(tensor, offset, size);
     const weight_type & type = *packable(tensor);
+    touch(tensor, offset, size);
     each_panel(tensor, offset, size, [&](int64_t i, int64_t first, int64_t n, size_t before) {
         pack_rows(type, matrix(tensor, type, i), (const char *) data + before, tensor->ne[1], tensor->ne[0], first, n);
     });
     if (offset + size == ggml_nbytes(tensor)) {
-        host::note("%s: packed %s %" PRId64 " x %" PRId64 " x %" PRId64, tensor->name, ggml_type_name(tensor->type), tensor->ne[2], tensor->ne[1],
-             tensor->ne[0]);
+        note_packed(tensor);
     }
 
     GGML_UNUSED(buffer);
@@ -226,6 +246,31 @@ size_t ggml_zen5_piece_size(const ggml_tensor * tensor) {
     constexpr size_t piece = size_t(8) << 20;
     const size_t     panel = tile_cols * tensor->nb[1];
     return std::max<size_t>(1, piece / panel) * panel;
+}
+
+bool ggml_zen5_set_from(ggml_tensor * tensor, ggml_zen5_reader read, void * context) {
+    using namespace ggml::cpu::zen5;
+
+    if (!in_zen5_buffer(tensor) || packable(tensor) == nullptr) {
+        return false;
+    }
+    const weight_type & type = *packable(tensor);
+    const size_t        all  = ggml_nbytes(tensor);
+    std::atomic<bool>   read_all{ true };
+    touch(tensor, 0, all);
+    each_panel(tensor, 0, all, [&](int64_t i, int64_t first, int64_t n, size_t before) {
+        thread_local std::vector<uint8_t> rows;  // stays in L2 from the read to the end of packing
+        rows.resize(n * tensor->nb[1]);
+        if (read(context, rows.data(), before, rows.size())) {
+            pack_rows(type, matrix(tensor, type, i), rows.data(), tensor->ne[1], tensor->ne[0], first, n);
+        } else {
+            read_all = false;
+        }
+    });
+    if (read_all) {
+        note_packed(tensor);
+    }
+    return read_all;
 }
 
 bool ggml_zen5_swappable(ggml_backend_buffer_t buffer) {

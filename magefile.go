@@ -42,6 +42,9 @@ func Scaling(ctx context.Context) error { return run(ctx, command.Scaling) }
 // Flags builds with other compiler choices and compares each with the default; writes out/report/flags.json (ZT_FLAGS, ZT_MODEL, ZT_ROUNDS).
 func Flags(ctx context.Context) error { return run(ctx, command.Flags) }
 
+// BLAS compares products of float weights by our kernels, stock's and BLAS libraries; writes out/report/blas.json (ZT_BLAS_LIBS, ZT_ROUNDS).
+func BLAS(ctx context.Context) error { return run(ctx, command.BLAS) }
+
 // Soak keeps llama-server busy and checks answers, leaks and latency; writes out/report/soak.json (-duration=24h; 10m without).
 func Soak(ctx context.Context, duration *time.Duration) error {
 	length := 10 * time.Minute

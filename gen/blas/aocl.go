@@ -28,7 +28,7 @@ func (f finder) family() string {
 
 // built returns AOCL-BLAS built from src, from the cache if it was built there before with the same compiler.
 func (f finder) built(ctx context.Context, src pin.Source) (BLAS, error) {
-	options := []string{"-t", "pthreads", "--enable-cblas", "--enable-static", "--disable-shared"}
+	options := []string{"-t", "pthreads", "--enable-cblas", "--enable-static", "--enable-shared"} // shared: for mage blas
 	// Everything that decides what comes out; sources by tree, because an unpacked folder has no upstream commit.
 	key := sha256.Sum256(fmt.Appendln(nil, src.Tree, f.tc, options, f.family()))
 	prefix := filepath.Join(f.w.Libraries(), fmt.Sprintf("aocl-blas-%s-%s-%x", f.pin.Tag, f.family(), key[:6]))

@@ -101,9 +101,6 @@ func Measure(ctx context.Context, w workspace.Workspace, log *progress.Log, o Op
 	return r, err
 }
 
-// fewDegrees is how many degrees of freedom leave room for ratios that agree by luck better than one build does with itself.
-const fewDegrees = 10
-
 // compare makes results of what was found. The scatter of a workload is that of all choices and models together.
 func compare(tests []throughput.Test, series []throughput.Series, of []Model) (results []report.Result, notes []string, err error) {
 	type pair struct {
@@ -129,11 +126,7 @@ func compare(tests []throughput.Test, series []throughput.Series, of []Model) (r
 	}
 	for _, p := range pairs {
 		t, m := tests[p.test], of[p.test]
-		scatter := statistics.Pool(ratios[p.what.Name]...)
-		if scatter.Degrees < fewDegrees {
-			scatter.Deviation = max(scatter.Deviation, statistics.Noise(same[p.what.Name]))
-		}
-		in := scatter.Ratio(p.Ratios)
+		in := statistics.PoolWith(same[p.what.Name], ratios[p.what.Name]...).Ratio(p.Ratios)
 		for k, values := range [][]float64{p.Base, p.Other} {
 			results = append(results, report.Result{Part: "flags", Model: m.Name, Build: t.Subjects[k].Name, Case: p.what.Name, Quantity: report.Speed, Unit: "t/s",
 				Value: statistics.Median(values), Samples: values, Verdict: report.Info, Note: "beside " + t.Subjects[1-k].Name})

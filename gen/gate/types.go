@@ -150,9 +150,6 @@ func kept(old, r report.Report, of func(report.Result) string) report.Report {
 	return r
 }
 
-// fewDegrees is how many degrees of freedom leave room for ratios that agree by luck better than one build does with itself.
-const fewDegrees = 10
-
 // pending is a measurement that waits for the noise of all others of its kind.
 type pending struct {
 	Gate
@@ -175,10 +172,7 @@ func (v *verifier) judgePooled(list []pending) {
 			v.part = p.part
 		}
 		if k := kindOf(p); len(p.Samples) > 0 {
-			scatter := statistics.Pool(groups[k]...)
-			if scatter.Degrees < fewDegrees {
-				scatter.Deviation = max(scatter.Deviation, statistics.Noise(same[k])) // as statistics.Ratio has it
-			}
+			scatter := statistics.PoolWith(same[k], groups[k]...)
 			p.Scatter = &scatter
 		}
 		v.judge(p.Gate, p.model, p.what, p.Measurement)

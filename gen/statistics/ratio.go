@@ -62,6 +62,18 @@ func Pool(groups ...[]float64) Scatter {
 	return s
 }
 
+// fewDegrees is how many degrees of freedom leave room for ratios that agree by luck better than one thing does with itself.
+const fewDegrees = 10
+
+// PoolWith is Pool for groups that may be few: then the scatter is not less than the noise in same, which is as for the function Ratio.
+func PoolWith(same []float64, groups ...[]float64) Scatter {
+	s := Pool(groups...)
+	if s.Degrees < fewDegrees {
+		s.Deviation = max(s.Deviation, Noise(same))
+	}
+	return s
+}
+
 // Ratio returns a 95 % confidence interval of a ratio from one of the groups that s was learnt from. Like the function Ratio's it covers two
 // others: Bootstrap's, which for few ratios is what they span; and Student's with the deviation and the degrees of freedom of all
 // groups together. Two ratios of thirty such groups say as much as thirty of one. A wild group stands alone, with the function Ratio's.

@@ -49,6 +49,7 @@ var table = []Switch{
 	{"ZT_FEATURES", "pages,plan,...", "all", "which features mage features measures; a name that is none of them gets the list", Verify},
 	{"ZT_BUILDS", "stock,tuned", "build them", "folders of programs that mage features and scaling measure instead, for a machine that cannot build", Verify},
 	{"ZT_FLAGS", "o2,thinlto,...", "all", "which compiler choices mage flags measures: o2, no-interposition, shared, thinlto, pgo, pgo-thinlto", Verify},
+	{"ZT_BLAS_LIBS", "name=file,...", "AOCL, BLIS and OpenBLAS as far as they are found", "shared libraries that mage blas compares", Verify},
 	{"ZT_PEERS", "name=folder,...", "none", "builds of other engines with llama-bench, to measure beside stock and tuned", Verify},
 	{"ZT_WATTS", "watts", "none", "what the machine draws under load, for the cost of a token in the report", Verify},
 	{"ZT_PRICE_KWH", "price", "none", "what a kWh costs, for the same", Verify},

@@ -9,6 +9,7 @@
 #include <cinttypes>
 #include <condition_variable>
 #include <cstdio>
+#include <cstdlib>
 #include <functional>
 #include <memory>
 #include <mutex>
@@ -26,6 +27,32 @@ class blas_library {
     sgemm_fn sgemm = nullptr;
     void (*set_openblas)(int)    = nullptr;
     void (*set_blis)(int64_t)    = nullptr;  // dim_t, 64 bits wide whatever the integers of the C interface are
+
+    static std::string text_of(void * lib, const char * function) {
+        auto text = (const char * (*)(void)) dlsym(lib, function);
+        return text != nullptr ? text() : "";
+    }
+
+    // Upstream's BLIS knows neither Zen 5 nor every Intel: unless BLIS_ARCH_TYPE is set it gets its first family, AVX-512 (skx), as in our
+    // runtime. It must be initialized before it is asked for it: until then it calls every family invalid.
+    void ask_blis(void * lib) {
+        version = text_of(lib, "bli_info_get_version_str");
+        const bool choose = version.compare(0, 4, "AOCL") != 0 && getenv("BLIS_ARCH_TYPE") == nullptr;
+        if (choose) {
+            setenv("BLIS_ARCH_TYPE", "0", 1);
+        }
+        if (auto init = (void (*)(void)) dlsym(lib, "bli_init")) {
+            init();
+        }
+        auto query = (int (*)(void)) dlsym(lib, "bli_arch_query_id");
+        auto words = (const char * (*)(int)) dlsym(lib, "bli_arch_string");
+        if (query != nullptr && words != nullptr) {
+            core = words(query());
+        }
+        if (choose) {
+            unsetenv("BLIS_ARCH_TYPE");  // AOCL's numbers mean other families
+        }
+    }
 
   public:
     std::string name, path, version, core;
@@ -50,22 +77,11 @@ class blas_library {
         if (set_openblas == nullptr && set_blis == nullptr) {
             fail("--libs: %s is neither BLIS nor OpenBLAS, so that its threads cannot be limited", path.c_str());
         }
-        const char * (*text)(void) = nullptr;
-        if ((text = (const char * (*)(void)) dlsym(lib, set_blis ? "bli_info_get_version_str" : "openblas_get_config")) != nullptr) {
-            version = text();
-        }
         if (set_blis != nullptr) {
-            // upstream's calls a valid BLIS_ARCH_TYPE invalid where it is asked before it is ready
-            if (auto init = (void (*)(void)) dlsym(lib, "bli_init")) {
-                init();
-            }
-            auto query = (int (*)(void)) dlsym(lib, "bli_arch_query_id");
-            auto words = (const char * (*)(int)) dlsym(lib, "bli_arch_string");
-            if (query != nullptr && words != nullptr) {
-                core = words(query());
-            }
-        } else if ((text = (const char * (*)(void)) dlsym(lib, "openblas_get_corename")) != nullptr) {
-            core = text();
+            ask_blis(lib);
+        } else {
+            version = text_of(lib, "openblas_get_config");
+            core    = text_of(lib, "openblas_get_corename");
         }
     }
 

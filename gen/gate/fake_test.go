@@ -141,6 +141,11 @@ func fake(program string, args []string) error {
 		slow = 4
 	} else if fault == "fast" {
 		slow = 0.25
+	} else if strings.HasPrefix(fault, "waits") && os.Getenv("ZT_GRAPH") == "0" {
+		slow = 2
+	}
+	if fault == "waits, and crashes with copies" && os.Getenv("ZT_AHEAD") == "copy" {
+		return errors.New("out of cheese")
 	}
 	switch command {
 	case "logits":
@@ -210,13 +215,17 @@ func fake(program string, args []string) error {
 		fmt.Printf("{\"when\":\"load\",\"ms\":%g,\"rss\":1}\n{\"when\":\"decode\",\"ms\":3,\"rss\":%d,\"hugetlb\":1000}\n", 100*slow, rss)
 	case "chat":
 		// A token takes a millisecond in a prompt and 100 in a reply.
-		fmt.Printf("{\"depth_bytes\":%d}\n", 100**at)
+		counts := ""
+		if strings.HasPrefix(fault, "waits") && os.Getenv("ZT_WAITS") == "1" {
+			counts = fmt.Sprintf(",\"barriers\":%g,\"waited\":%g,\"total\":1000", 64*float64(*threads)*100*slow, 50*slow)
+		}
+		fmt.Printf("{\"load_ms\":%g,\"depth_bytes\":%d}\n", 100*slow, 100**at)
 		for turn := range strings.SplitSeq(*turns, ",") {
 			var prompt, reply int
 			if _, err := fmt.Sscanf(turn, "%d+%d", &prompt, &reply); err != nil {
 				return err
 			}
-			fmt.Printf("{\"prompt\":%d,\"prompt_ns\":%g,\"reply\":%d,\"reply_ns\":%g}\n", prompt, 1e6*slow*float64(prompt), reply, 1e8*slow*float64(reply))
+			fmt.Printf("{\"prompt\":%d,\"prompt_ns\":%g,\"reply\":%d,\"reply_ns\":%g%s}\n", prompt, 1e6*slow*float64(prompt), reply, 1e8*slow*float64(reply), counts)
 		}
 	case "llama-bench":
 		var tests []string

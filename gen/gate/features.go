@@ -38,6 +38,7 @@ type Feature struct {
 type Machine struct {
 	Nodes  int   // of memory
 	Caches int   // L3 caches, each of which some CPUs share
+	SMT    bool  // cores have several CPUs
 	Pool   int64 // free bytes in the pool of 2 MiB pages
 	Giant  int64 // and in that of 1 GiB pages
 }
@@ -56,6 +57,11 @@ func ReadMachine(sysfs string) Machine {
 		}
 	}
 	m.Caches = max(1, len(sets))
+	siblings, _ := filepath.Glob(filepath.Join(sysfs, "devices/system/cpu/cpu[0-9]*/topology/thread_siblings_list"))
+	for _, path := range siblings {
+		text, err := os.ReadFile(path)
+		m.SMT = m.SMT || err == nil && strings.ContainsAny(strings.TrimSpace(string(text)), ",-")
+	}
 	return m
 }
 

@@ -33,8 +33,9 @@ const probe = "tools/zt-probe/zt-probe.cmake"
 
 // Where the runtime's files lie in the checkout.
 const (
-	zen5Dir = "ggml/src/ggml-cpu/zen5/"
-	hostDir = "ggml/src/ggml-host/"
+	zen5Dir    = "ggml/src/ggml-cpu/zen5/"
+	hostDir    = "ggml/src/ggml-host/"
+	preloadDir = "tools/zenturbo-preload/"
 )
 
 // Build is a finished build and what it was made with.
@@ -70,7 +71,7 @@ func Tuned(ctx context.Context, w workspace.Workspace, log *progress.Log, t targ
 // caller has broken there is mended.
 func Mutant(ctx context.Context, w workspace.Workspace, log *progress.Log, t target.Target, programs ...string) (Build, error) {
 	v := workspace.Variant{Target: t.Name, Mutant: true}
-	for _, dir := range []string{zen5Dir, hostDir} {
+	for _, dir := range []string{zen5Dir, hostDir, preloadDir} {
 		if err := os.RemoveAll(filepath.Join(w.Src(v), dir)); err != nil {
 			return Build{}, err
 		}

@@ -24,14 +24,15 @@ type Switch struct {
 var table = []Switch{
 	{"ZT_DISABLE", "0|1", "0", "leave every tensor on stock llama.cpp's path", Run},
 	{"ZT_LOG", "0|1", "0", "print one line for each decision of the runtime on stderr; mage verify: every result", Run},
-	{"ZT_HUGEPAGES", "auto|1g|hugetlb|thp|off", "auto", "pages of weights, KV caches and compute buffers: the 1 GiB pool (weights only), the 2 MiB pool, transparent huge pages, 4 KiB; auto tries them in this order, the others start there", Run},
-	{"ZT_HUGEPAGES_MIN", "MiB", "8", "smallest KV cache or compute buffer in huge pages; weights are from 2 MiB on", Run},
+	{"ZT_HUGEPAGES", "auto|1g|hugetlb|thp|off", "auto", "pages of weights, KV caches and compute buffers: the 1 GiB pool (weights only), the 2 MiB pool, transparent huge pages, 4 KiB; auto tries them in this order, the others start there; under libzenturbo-preload.so auto is thp", Run},
+	{"ZT_HUGEPAGES_MIN", "MiB", "8", "smallest KV cache or compute buffer in huge pages; weights are from 2 MiB on; under libzenturbo-preload.so all large memory, from 32 MiB on where this is not set", Run},
 	{"ZT_PREFETCH", "auto|0|1", "auto", "prefetch weights in software where memory is the limit; auto: on Intel, where it won, not on AMD, where it did not", Run},
 	{"ZT_CODE", "auto|11|12|off", "auto", "code float weights (BF16, F16, F32) without loss; auto: each panel in the fewest bytes, 11: the same, 12: BF16 never in 11 bits, off: leave them on stock's path", Run},
 	{"ZT_THREADS", "auto|stock", "auto", "threads where -t does not say; auto: one for each physical core that the process may use, and no more than control groups allow the time of", Run},
 	{"ZT_PIN", "auto|0|1", "auto", "where threads run if neither -C nor --numa say; auto: each within one L3, where they use several and the whole machine is ours; 1: each on a CPU of its own; 0: anywhere", Run},
 	{"ZT_SYSFS", "path", "/sys", "folder to read the topology of CPUs, caches and NUMA nodes from: a simulated machine, for tests", Run},
 	{"ZT_BLAS", "0|1|slices", "0", "1: let ggml hand large products to BLAS and its threads; slices: our threads call BLAS for slices of float weights, in shapes that were measured to gain; no longer stock's bits", Run},
+	{"ZT_PRELOAD_BLAS", "library", "the program's own", "what libzenturbo-preload.so passes cblas_sgemm and cblas_dgemm on to: AOCL's libblis.so; its threads are up to its own settings", Run},
 
 	{"ZT_TARGET", "zen5|bringup", "what this CPU runs", "CPU to build for; bringup is for development and cannot be released", Build},
 	{"ZT_LLAMA_SRC", "path", "cache, git, npm", "checkout, mirror, bundle or folder to take the pinned llama.cpp from", Build},

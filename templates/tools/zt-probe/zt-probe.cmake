@@ -44,6 +44,8 @@ if (EXISTS "${CMAKE_SOURCE_DIR}/ggml/src/ggml-cpu/zen5")
     target_compile_features(llama-zen-pack PRIVATE cxx_std_17)
     target_compile_options(llama-zen-pack PRIVATE -Wall -Wextra -Wpedantic -Wshadow)
     set_target_properties(llama-zen-pack PROPERTIES RUNTIME_OUTPUT_DIRECTORY "${CMAKE_BINARY_DIR}/bin")
+
+    include("${CMAKE_CURRENT_LIST_DIR}/../zenturbo-preload/zenturbo-preload.cmake")
 endif()
 
 # Upstream's own tests, of which gates run some. They are built when asked for by name, and away from the programs: what is in bin/ is

@@ -11,6 +11,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <iterator>
 #include <map>
 #include <mutex>
 #include <vector>
@@ -317,14 +318,17 @@ class ledger {
         return true;
     }
 
-    page_block find(const void * at) const {
+    // The first block that ends behind an address.
+    page_block next(const void * at) const {
         std::lock_guard<std::mutex> lock(mutex);
-        auto                        found = holdings.upper_bound((uintptr_t) at);
-        if (found == holdings.begin()) {
-            return {};
+        const auto                  behind = holdings.upper_bound((uintptr_t) at);
+        if (behind != holdings.begin()) {
+            const auto & [base, h] = *std::prev(behind);
+            if ((uintptr_t) at - base < h.block.size) {
+                return h.block;
+            }
         }
-        --found;
-        return (uintptr_t) at - found->first < found->second.block.size ? found->second.block : page_block();
+        return behind == holdings.end() ? page_block() : behind->second.block;
     }
 
     std::vector<holding> all() const {
@@ -407,8 +411,13 @@ page_block pages_reserve(size_t size) {
     return allocate(purpose::weights, size, get_switches().pages, (int) page_kind::transparent, MAP_NORESERVE);
 }
 
+page_block pages_next(const void * at) {
+    return get_ledger().next(at);
+}
+
 page_block pages_find(const void * at) {
-    return get_ledger().find(at);
+    const page_block block = pages_next(at);
+    return block.base <= at ? block : page_block();
 }
 
 void pages_touch(void * start, size_t size) {
@@ -443,6 +452,112 @@ bool pages_free(const page_block & block) {
         munmap(h.map, h.mapped);
     }
     return true;
+}
+
+size_t page_block::pooled() const {
+    return bytes[(int) page_kind::gib] + bytes[(int) page_kind::mib2];
+}
+
+// Moves what h has in pools to where it can be swapped, protected and unmapped in parts, at the same address.
+static bool leave_pools(holding & h) {
+    const size_t size = h.block.size;
+    char * const map  = (char *) mmap(nullptr, size + huge, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (map == MAP_FAILED) {
+        return false;
+    }
+    char * const copy  = (char *) round_up((uintptr_t) map, huge);
+    const bool   large = transparent_available() && madvise(map, size + huge, MADV_HUGEPAGE) == 0;
+    memcpy(copy, h.block.base, size);
+    const bool moved = mremap(copy, size, size, MREMAP_MAYMOVE | MREMAP_FIXED, h.block.base) != MAP_FAILED;
+    // where it was another thread may have mapped something since
+    munmap(map, copy - map);
+    munmap(copy + (moved ? size : 0), map + huge - copy + (moved ? 0 : size));
+    if (moved) {
+        const size_t whole                          = large ? size / huge * huge : 0;
+        h.block.bytes[(int) page_kind::gib]         = 0;
+        h.block.bytes[(int) page_kind::mib2]        = 0;
+        h.block.bytes[(int) page_kind::transparent] = whole;
+        h.block.bytes[(int) page_kind::small]       = size - whole;
+    }
+    return moved;
+}
+
+// Gives h, which has nothing in pools, another size, with its pages and without a copy.
+static bool remap(holding & h, size_t size) {
+    char * const base = (char *) h.block.base;
+    const size_t have = h.block.size;
+    if (size < have) {
+        // the address space stays ours
+        if (mmap(base + size, have - size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0) == MAP_FAILED) {
+            return false;
+        }
+    } else if (size > have) {
+        const size_t mapped = round_up(size, huge) + huge + 4096;
+        char * const map    = (char *) mmap(nullptr, mapped, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        if (map == MAP_FAILED) {
+            return false;
+        }
+        char * const to = (char *) round_up((uintptr_t) map + 4096, huge);
+        if (mremap(base, have, size, MREMAP_MAYMOVE | MREMAP_FIXED, to) == MAP_FAILED) {
+            munmap(map, mapped);
+            return false;
+        }
+        munmap(h.map, base - h.map);
+        munmap(base + have, h.map + h.mapped - (base + have));
+        h.map        = map;
+        h.mapped     = mapped;
+        h.block.base = to;
+    }
+    const size_t whole                          = h.block.bytes[(int) page_kind::transparent] > 0 ? size / huge * huge : 0;
+    h.block.size                                = size;
+    h.block.bytes[(int) page_kind::transparent] = whole;
+    h.block.bytes[(int) page_kind::small]       = size - whole;
+    return true;
+}
+
+// Lets change do something to what is known of block.
+template <typename F> static bool with_holding(page_block & block, F change) {
+    holding h;
+    if (!block.owned || block.ordinary || !get_ledger().take(block.base, h)) {
+        return false;
+    }
+    const bool changed = change(h);
+    get_ledger().add(h);
+    block = h.block;
+    return changed;
+}
+
+bool pages_leave_pools(page_block & block) {
+    return with_holding(block, leave_pools);
+}
+
+bool pages_resize(page_block & block, size_t size) {
+    return with_holding(block, [&](holding & h) {
+        const size_t whole = round_up(size, 4096);
+        if (whole < size || whole == 0) {
+            return false;
+        }
+        if (h.block.pooled() > 0) {
+            if (whole <= h.block.size) {
+                return whole >= h.block.size / 2;
+            }
+            if (!leave_pools(h)) {
+                return false;
+            }
+        }
+        h.asked = size;
+        return remap(h, whole);
+    });
+}
+
+void pages_forked() {
+    for (const holding & h : get_ledger().all()) {
+        const bool enough = h.block.bytes[(int) page_kind::gib] <= room(page_kind::gib) && h.block.bytes[(int) page_kind::mib2] <= room(page_kind::mib2);
+        page_block block  = h.block;
+        if (!enough && available_memory() > block.size) {
+            pages_leave_pools(block);
+        }
+    }
 }
 
 // Bytes in memory of blocks, by kind, from what the kernel says of each mapping. Mappings do not reach from one block into another.

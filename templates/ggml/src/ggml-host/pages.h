@@ -40,6 +40,8 @@ struct page_block {
 
     // Whether any of it may be swapped out: pages of the pools never are.
     bool swappable() const;
+    // Bytes in pages of the pools.
+    size_t pooled() const;
     // What was obtained, for the log: "2 MiB pages from the huge page pool".
     std::string describe() const;
 };
@@ -56,6 +58,8 @@ page_block pages_reserve(size_t size);
 
 // The block that an address lies in; one without base if there is none.
 page_block pages_find(const void * at);
+// The first block that ends behind an address, likewise.
+page_block pages_next(const void * at);
 
 // Has all CPUs touch what no one has touched of a part of a block, a huge page each at a time. Best effort: memory that is lacking, or a kernel
 // before Linux 5.14, leave it to those who write there.
@@ -64,6 +68,20 @@ void pages_touch(void * start, size_t size);
 // Gives back the memory of the whole pages in a part of a block: the rest of a huge page of which only the start is used. It reads as
 // zeros and comes anew when it is touched.
 void pages_drop(void * start, size_t size);
+
+// Makes a block at least size bytes long and keeps its content up to there, without a copy: its pages go along where it has to go elsewhere. What is
+// in pools cannot grow and leaves them first. block is what it has become. False, and nothing changed but for that, if it takes a copy after
+// all or there is no memory.
+bool pages_resize(page_block & block, size_t size);
+
+// Moves a block out of the pools, its address and content kept: their pages are protected, unmapped and discarded in whole ones only. False
+// if there is no memory for that. What other threads write to it meanwhile may be lost.
+bool pages_leave_pools(page_block & block);
+
+// For the child of a fork, before it does anything else. It shares all pages with its parent until one of them writes, and is ended by
+// the kernel where that takes another page of a pool and there is none. Blocks for which there are not enough leave the pools, as far as there
+// is other memory.
+void pages_forked();
 
 // Frees a block. What is not a block (any more) is left alone and said, and false returned; a block that is not owned is no concern of ours.
 bool pages_free(const page_block & block);

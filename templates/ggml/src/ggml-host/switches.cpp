@@ -141,6 +141,8 @@ const switches & get_switches() {
         /*.pin     =*/ read_choice("ZT_PIN"),
         /*.blas    =*/ read_blas(),
         /*.sysfs   =*/ read_path("ZT_SYSFS", "/sys"),
+        /*.min_chosen   =*/ !read_path("ZT_HUGEPAGES_MIN", "").empty(),
+        /*.preload_blas =*/ read_path("ZT_PRELOAD_BLAS", ""),
     };
     return s;
 }

@@ -23,6 +23,9 @@ struct switches {
     choice      pin     = choice::automatic;       // ZT_PIN=auto|0|1: 1 keeps every thread on a CPU of its own
     blas_use    blas    = blas_use::off;           // ZT_BLAS=0|1|slices: ggml's own backend, or from ggml's threads where that was measured to win
     std::string sysfs   = "/sys";                  // ZT_SYSFS=path: a simulated /sys, for tests
+    // Of libzenturbo-preload.so:
+    bool        min_chosen = false;                // whether ZT_HUGEPAGES_MIN is set
+    std::string preload_blas;                      // ZT_PRELOAD_BLAS=path of a library with cblas_sgemm
 };
 
 const switches & get_switches();

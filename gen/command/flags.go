@@ -23,7 +23,7 @@ const (
 	minFlagRounds = 2
 )
 
-// Flags builds llama-bench and zt-probe with each choice of compiler flags (ZT_FLAGS names some) and compares them with the default
+// Flags builds zt-probe with each choice of compiler flags (ZT_FLAGS names some) and compares them with the default
 // build, on small models or on ZT_MODEL.
 func Flags(ctx context.Context, r Run) error {
 	chosen, err := flags.Chosen(os.Getenv("ZT_FLAGS"))

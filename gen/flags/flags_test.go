@@ -53,7 +53,7 @@ func TestWith(t *testing.T) {
 
 func TestSizeCountsLibraries(t *testing.T) {
 	dir := t.TempDir()
-	for name, bytes := range map[string]int{"llama-bench": 1000, "libggml.so.1": 200, "other": 50} {
+	for name, bytes := range map[string]int{"zt-probe": 1000, "libggml.so.1": 200, "other": 50} {
 		if err := os.WriteFile(filepath.Join(dir, name), make([]byte, bytes), 0o755); err != nil {
 			t.Fatal(err)
 		}
@@ -61,7 +61,7 @@ func TestSizeCountsLibraries(t *testing.T) {
 	if err := os.Symlink("libggml.so.1", filepath.Join(dir, "libggml.so")); err != nil {
 		t.Fatal(err)
 	}
-	if got, err := size(dir, "llama-bench"); err != nil || got != 1200 {
+	if got, err := size(dir, measured); err != nil || got != 1200 {
 		t.Errorf("%d %v, want 1200", got, err)
 	}
 }

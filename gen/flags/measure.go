@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"strconv"
 	"text/tabwriter"
 	"time"
 
@@ -19,7 +20,7 @@ import (
 // Quantities of the report.
 const (
 	OverDefault = "speed over the default build" // ratio of t/s; Build is the choice, Case the workload
-	Size        = "size of llama-bench"          // MiB, with libraries of its own; Build is the choice
+	Size        = "size of zt-probe"             // MiB, with libraries of its own; Build is the choice
 )
 
 // Default is what the build that choices are held against is called.
@@ -30,7 +31,7 @@ type Model struct{ Name, Path string }
 
 // Options says what Measure does.
 type Options struct {
-	Base    build.Build // the tuned build, with llama-bench
+	Base    build.Build // the tuned build, with zt-probe
 	Choices []Choice
 	Models  []Model
 	Threads int // of every program
@@ -49,7 +50,7 @@ func Measure(ctx context.Context, w workspace.Workspace, log *progress.Log, o Op
 		b.train = append(b.train, m.Path)
 	}
 	standard := program.Build{Name: Default, Bin: o.Base.Bin}
-	if err := standard.Check("llama-bench"); err != nil {
+	if err := standard.Check(measured); err != nil {
 		return r, err
 	}
 	builds := []program.Build{standard}
@@ -65,7 +66,7 @@ func Measure(ctx context.Context, w workspace.Workspace, log *progress.Log, o Op
 		builds = append(builds, built)
 	}
 	for _, p := range builds {
-		bytes, err := size(p.Bin, "llama-bench")
+		bytes, err := size(p.Bin, measured)
 		if err != nil {
 			return r, err
 		}
@@ -77,14 +78,10 @@ func Measure(ctx context.Context, w workspace.Workspace, log *progress.Log, o Op
 		var of []Model
 		for _, m := range o.Models {
 			for _, p := range builds[1:] {
-				setup := throughput.Setup{Stock: standard, Tuned: p, Model: m.Path, Threads: o.Threads}
-				pace, err := setup.MeasurePace(ctx)
-				if err != nil {
-					return err
+				t := throughput.Test{Name: p.Name + ", " + m.Name, Cases: workload}
+				for _, b := range []program.Build{standard, p} {
+					t.Subjects = append(t.Subjects, subject(b, m.Path, o.Threads))
 				}
-				setup.Pace = pace
-				t := setup.Brief()
-				t.Name = p.Name + ", " + m.Name
 				tests, of = append(tests, t), append(of, m)
 			}
 		}
@@ -99,6 +96,33 @@ func Measure(ctx context.Context, w workspace.Workspace, log *progress.Log, o Op
 		return err
 	})
 	return r, err
+}
+
+// workload is a prompt and a generation behind it.
+var workload = []throughput.Case{{Name: "pp512", Prompt: 512}, {Name: "tg64", Steps: 64, Sequences: 1}}
+
+// turn is a line of `zt-probe chat`; the first line is not one, and has no prompt.
+type turn struct {
+	Prompt   int     `json:"prompt"`
+	PromptNS float64 `json:"prompt_ns"`
+	Reply    int     `json:"reply"`
+	ReplyNS  float64 `json:"reply_ns"`
+}
+
+// subject runs the workload with a build.
+func subject(b program.Build, model string, threads int) throughput.Subject {
+	prompt, reply := workload[0], workload[1]
+	return throughput.Subject{Name: b.Name, Measure: func(ctx context.Context) (map[string]float64, error) {
+		lines, err := program.Run[turn](ctx, b, measured, "chat", "-m", model, "-t", strconv.Itoa(threads), "--turns", fmt.Sprintf("%d+%d", prompt.Prompt, reply.Steps))
+		if err != nil {
+			return nil, err
+		}
+		t := lines[len(lines)-1]
+		if t.Prompt != prompt.Prompt || t.Reply != reply.Steps {
+			return nil, fmt.Errorf("%s zt-probe chat timed %d + %d tokens, not %d + %d", b.Name, t.Prompt, t.Reply, prompt.Prompt, reply.Steps)
+		}
+		return map[string]float64{prompt.Name: 1e9 * float64(t.Prompt) / t.PromptNS, reply.Name: 1e9 * float64(t.Reply) / t.ReplyNS}, nil
+	}}
 }
 
 // compare makes results of what was found. The scatter of a workload is that of all choices and models together.

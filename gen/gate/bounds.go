@@ -203,6 +203,9 @@ var (
 	codedAnyway = Gate{"coded matrices", "", report.AtMost, 0,
 		"switched off, no tensor is coded"}
 
+	blasOrder = Gate{"NMSE of logits", "", report.AtMost, 1e-7,
+		"sums of F32 in another order differ by 1e-14 in squares, and where the cache rounds to F16 some fall to the other side: 2e-10 on the reference model; a wrong weight in a hundred thousand makes 1e-5"}
+
 	codedBits = Gate{Quantity: report.Bits}
 	codedGain = Gate{Quantity: report.Gain, Unit: "x"}
 )

@@ -168,6 +168,9 @@ func fake(program string, args []string) error {
 		if fault == "ulp with 11 bits" && os.Getenv("ZT_CODE") == "11" {
 			fault = "one ulp"
 		}
+		if fault == "wrong by BLAS" && os.Getenv("ZT_BLAS") == "slices" {
+			fault = "wrong scale"
+		}
 		if fault == "other bits without a plan" && os.Getenv("ZT_GRAPH") == "0" {
 			fault = "one ulp"
 		}

@@ -68,3 +68,12 @@ func said(b BLAS, err error) string {
 	}
 	return b.String()
 }
+
+// ArchType says what a value of BLIS_ARCH_TYPE does: it was seen to in AOCL-BLAS 5.1 of both kinds, and in upstream's BLIS 0.9.
+func ArchType(value string) string {
+	if value == "" {
+		return "not set: BLIS takes the kernels that suit the CPU; upstream's, those for AVX-512"
+	}
+	return value + ": ignored by an AOCL-BLAS for one family, such as mage build makes; one configured as amdzen takes the kernels of that family, " +
+		"or ends the program where it has none; upstream's BLIS reads a number, and a name as 0, which is AVX-512"
+}

@@ -162,6 +162,7 @@ func (f facts) write(out io.Writer) error {
 
 	section("BLAS")
 	row("would link", "%s", f.blas)
+	row("BLIS_ARCH_TYPE", "%s", blas.ArchType(os.Getenv("BLIS_ARCH_TYPE")))
 
 	section("Sources and caches")
 	row("llama.cpp", "%s, tree %.12s", f.pin.LlamaCpp.Tag, f.pin.LlamaCpp.Tree)

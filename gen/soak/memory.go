@@ -2,10 +2,12 @@ package soak
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -31,13 +33,15 @@ func (m Memory) Huge() int64 { return m.AnonHuge + m.HugeTLB }
 // measure reads a process's entries in /proc.
 func measure(pid int) (m Memory, err error) {
 	dir := filepath.Join("/proc", strconv.Itoa(pid))
+	var shared int64 // mapped by other processes too, or by none but open to them
 	err = kilobytes(filepath.Join(dir, "smaps_rollup"), map[string]*int64{
 		"Rss": &m.Resident, "Anonymous": &m.Anonymous, "AnonHugePages": &m.AnonHuge, "Swap": &m.Swapped,
-		"Private_Hugetlb": &m.HugeTLB,
+		"Private_Hugetlb": &m.HugeTLB, "Shared_Hugetlb": &shared,
 	})
 	if err != nil {
 		return m, err
 	}
+	m.HugeTLB += shared
 	if m.Files, err = entries(filepath.Join(dir, "fd")); err != nil {
 		return m, err
 	}
@@ -80,30 +84,62 @@ func entries(dir string) (int, error) {
 	return len(list), err
 }
 
-// lostHugePages is how many pages of 2 MiB are taken from the pool without being any process's.
-func lostHugePages() (int, error) {
-	const dir = "/sys/kernel/mm/hugepages/hugepages-2048kB"
-	var n [2]int
-	for i, name := range []string{"nr_hugepages", "free_hugepages"} {
-		text, err := os.ReadFile(filepath.Join(dir, name))
-		if os.IsNotExist(err) {
-			return 0, nil // a kernel without a pool
-		} else if err != nil {
-			return 0, err
+// Pool is a pool of huge pages as the kernel counts them.
+type Pool struct {
+	KiB      int64 `json:"page_kib"`
+	Pages    int   `json:"pages"`
+	Free     int   `json:"free"`
+	Reserved int   `json:"reserved"` // of the free ones, promised to mappings that have not touched them
+}
+
+// pools reads the pools of this machine that have pages, smallest pages first.
+func pools() ([]Pool, error) {
+	dirs, err := filepath.Glob("/sys/kernel/mm/hugepages/hugepages-*kB")
+	if err != nil {
+		return nil, err
+	}
+	var list []Pool
+	for _, dir := range dirs {
+		var p Pool
+		if _, err := fmt.Sscanf(filepath.Base(dir), "hugepages-%dkB", &p.KiB); err != nil {
+			return nil, fmt.Errorf("%s: %w", dir, err)
 		}
-		if n[i], err = strconv.Atoi(strings.TrimSpace(string(text))); err != nil {
-			return 0, fmt.Errorf("%s: %w", filepath.Join(dir, name), err)
+		for name, n := range map[string]*int{"nr_hugepages": &p.Pages, "free_hugepages": &p.Free, "resv_hugepages": &p.Reserved} {
+			path := filepath.Join(dir, name)
+			text, err := os.ReadFile(path)
+			if err != nil {
+				return nil, err
+			}
+			if *n, err = strconv.Atoi(strings.TrimSpace(string(text))); err != nil {
+				return nil, fmt.Errorf("%s: %w", path, err)
+			}
+		}
+		if p.Pages > 0 {
+			list = append(list, p)
 		}
 	}
+	slices.SortFunc(list, func(a, b Pool) int { return cmp.Compare(a.KiB, b.KiB) })
+	return list, nil
+}
+
+// lostHugePages is how many pages of 2 MiB, or as many of larger ones, are taken from the pools without being any process's.
+func lostHugePages() (int, error) {
+	list, err := pools()
+	if err != nil {
+		return 0, err
+	}
+	var taken, owned int64
+	for _, p := range list {
+		taken += int64(p.Pages-p.Free) * p.KiB << 10
+	}
 	processes, err := filepath.Glob("/proc/[0-9]*/status")
-	var owned int64
 	for _, status := range processes {
 		var bytes int64
 		if kilobytes(status, map[string]*int64{"HugetlbPages": &bytes}) == nil { // else it has ended
 			owned += bytes
 		}
 	}
-	return n[0] - n[1] - int(owned>>21), err
+	return int((taken - owned) >> 21), err
 }
 
 // Sample is one measurement of a server in a quiet moment.

@@ -35,8 +35,10 @@ type Report struct {
 	Cancelled   int                `json:"cancelled"` // by their clients
 	Tokens      int                `json:"tokens"`    // of answers
 	Processes   int                `json:"processes"`
-	Reloads     int                `json:"reloads"`          // in processes that went on
-	Faults      []string           `json:"faults,omitempty"` // the first that were seen, in words
+	Reloads     int                `json:"reloads"`                // in processes that went on
+	Faults      []string           `json:"faults,omitempty"`       // the first that were seen, in words
+	Before      []Pool             `json:"pools_before,omitempty"` // of huge pages that are not empty
+	After       []Pool             `json:"pools_after,omitempty"`
 	Results     []report.Result    `json:"results"`
 	Samples     []Sample           `json:"samples"` // in the order taken
 }
@@ -51,6 +53,7 @@ func (s *soaker) report(program string, interrupted bool) Report {
 		Threads: s.Threads, Clients: clients, Slots: slots, Seed: s.Seed,
 		Planned: s.Duration.Seconds(), Ran: time.Since(s.start).Seconds(), Interrupted: interrupted,
 		Processes: s.lives, Reloads: s.reloads, Results: s.verdict(broken), Samples: s.samples,
+		Before: s.before, After: s.after,
 	}
 	b := s.book
 	b.mu.Lock()

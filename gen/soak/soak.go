@@ -45,6 +45,7 @@ type Options struct {
 	pace    pace                      // zero: planned from Duration
 	measure func(int) (Memory, error) // of a process; nil: of /proc
 	lost    func() (int, error)       // huge pages taken by nobody; nil: of this machine
+	pools   func() ([]Pool, error)    // nil: of this machine
 }
 
 const (
@@ -105,6 +106,7 @@ type vitals struct {
 	samples        []Sample
 	latency        []float64 // median ms per token of each full cycle of the lives with half of the threads
 	missing        int       // huge pages lost after a life, at most
+	before, after  []Pool    // before the first life and after the last
 	errors         int       // lines of the server's log that report one
 }
 
@@ -132,6 +134,9 @@ func Run(ctx context.Context, dir string, log *progress.Log, o Options) (Report,
 	}
 	if o.lost == nil {
 		o.lost = lostHugePages
+	}
+	if o.pools == nil {
+		o.pools = pools
 	}
 	sum, err := fileSum(filepath.Join(o.Build.Bin, "llama-server"))
 	if err != nil {
@@ -183,6 +188,10 @@ func (s *soaker) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if s.before, err = s.Options.pools(); err != nil {
+		return err
+	}
+	defer func() { s.after, _ = s.Options.pools() }() // it could be read before
 	for first := true; ; first = false {
 		err := s.live(ctx, first)
 		s.returned(ctx, lost)

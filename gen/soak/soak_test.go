@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -207,9 +208,19 @@ func TestLostHugePages(t *testing.T) {
 		}
 		return 8, nil
 	}
+	o.pools = func() ([]Pool, error) {
+		if time.Since(start) < o.pace.life {
+			return []Pool{{KiB: 2048, Pages: 10, Free: 8}, {KiB: 1 << 20, Pages: 1}}, nil
+		}
+		return []Pool{{KiB: 2048, Pages: 10, Free: 2}}, nil
+	}
 	r, err := run(t, o)
 	if got := failures(r); len(got) != 1 || got[0] != "memory: huge pages lost" {
 		t.Errorf("failed %q with %v", got, err)
+	}
+	want := "8 of 10 pages of 2 MiB free before, 2 of 10 after; 0 of 1 pages of 1024 MiB free before"
+	if !slices.ContainsFunc(r.Results, func(x report.Result) bool { return x.Quantity == poolPages.quantity && x.Note == want }) || len(r.Before) != 2 || len(r.After) != 1 {
+		t.Errorf("pools are %+v, then %+v; results %+v", r.Before, r.After, r.Results)
 	}
 }
 

@@ -124,7 +124,7 @@ func (s *soaker) verdict(broken bool) []report.Result {
 		r.Verdict = report.Fail // also where the machine had no more to give
 	}
 	results = append(results, r)
-	count(poolPages, "memory", s.missing, "")
+	count(poolPages, "memory", s.missing, "%s", s.counted())
 	grows(filesPerReload, "server", unloaded(func(x Sample) float64 { return float64(x.Files) }), "")
 	grows(threadsPerReload, "server", unloaded(func(x Sample) float64 { return float64(x.Memory.Threads) }), "")
 
@@ -140,6 +140,24 @@ func (s *soaker) verdict(broken bool) []report.Result {
 		results = append(results, r)
 	}
 	return results
+}
+
+// counted is what the pools had before and after.
+func (s *soaker) counted() string {
+	if len(s.before) == 0 {
+		return "the pools are empty"
+	}
+	var said []string
+	for _, p := range s.before {
+		text := fmt.Sprintf("%d of %d pages of %d MiB free before", p.Free, p.Pages, p.KiB>>10)
+		for _, q := range s.after {
+			if q.KiB == p.KiB {
+				text += fmt.Sprintf(", %d of %d after", q.Free, q.Pages)
+			}
+		}
+		said = append(said, text)
+	}
+	return strings.Join(said, "; ")
 }
 
 // series sorts the samples that are used into groups of points.

@@ -106,8 +106,8 @@ var Mutants = []Mutant{
 	{
 		Name: "activations: what another tensor left is taken for this one's",
 		File: path.Join(zen5, "shared.cpp"),
-		Old:  "steady && c.src[kind] == src && c.graph[kind] == graph;",
-		New:  "steady && c.src[kind] != nullptr && c.graph[kind] == graph;",
+		Old:  "lasts && c.src[kind] == src && c.graph[kind] == graph;",
+		New:  "lasts && c.src[kind] != nullptr && c.graph[kind] == graph;",
 		Gate: "operators",
 		// Upstream's tests have one product each.
 		Fails: []string{"zt-selftest q8_0 MUL_MAT failed checks"},

@@ -40,13 +40,6 @@ GGML_API void ggml_zen5_drop_mapped(const void * data, size_t size);
 // How many threads compute where the user names no number; stock is what llama.cpp would take.
 GGML_API int ggml_zen5_default_threads(int stock);
 
-// A thread pool has been made, and none of its threads but the caller run yet; each of the others calls the second, ith from 1, when it does.
-GGML_API void ggml_zen5_threadpool_new(const struct ggml_threadpool * threadpool, const struct ggml_threadpool_params * params);
-GGML_API void ggml_zen5_thread_start(const struct ggml_threadpool * threadpool, int ith);
-
-// The graph that the calling thread computed is done.
-GGML_API void ggml_zen5_graph_end(void);
-
 // What the memory of CPU buffers is for, which decides about its pages.
 enum ggml_zen5_purpose {
     GGML_ZEN5_COMPUTE, // also whatever nobody has said more of
@@ -64,9 +57,43 @@ GGML_API void   ggml_zen5_host_free(void * data, size_t size);
 // Prints, with ZT_LOG=1, how much memory in which pages there is for what. when: "as the context starts".
 GGML_API void ggml_zen5_report_pages(const char * when);
 
-// A thread pool is about to compute a graph with so many threads, or to end: activations that products share are those of one graph.
-GGML_API void ggml_zen5_graph_start(struct ggml_threadpool * threadpool, int n_threads);
-GGML_API void ggml_zen5_threadpool_free(struct ggml_threadpool * threadpool);
+// What the threads of a pool have in common: which barriers of a graph they need, and how they meet there.
+struct ggml_zen5_crew;
+struct ggml_threadpool_params;
+struct ggml_compute_params;
+struct ggml_cplan;
+
+// lasts: the pool is for more than one graph.
+GGML_API struct ggml_zen5_crew * ggml_zen5_crew_new(const struct ggml_threadpool_params * params, bool lasts);
+GGML_API void                    ggml_zen5_crew_free(struct ggml_zen5_crew * crew);
+
+// That of a pool.
+GGML_API struct ggml_zen5_crew * ggml_threadpool_crew(struct ggml_threadpool * threadpool);
+
+// The first n threads are about to compute a graph; they have.
+GGML_API void ggml_zen5_graph_start(struct ggml_zen5_crew * crew, const struct ggml_cgraph * cgraph, const struct ggml_cplan * cplan, int n_threads);
+GGML_API void ggml_zen5_graph_end(struct ggml_zen5_crew * crew);
+
+// Called by each thread but the first when it is started.
+GGML_API void ggml_zen5_thread_start(const struct ggml_zen5_crew * crew, int ith);
+
+// Called by each thread: when it begins with a graph; before each node, with false for one that it leaves to thread 0; behind a
+// node, whether threads meet there; and to meet.
+GGML_API void ggml_zen5_join(struct ggml_zen5_crew * crew, int ith);
+GGML_API bool ggml_zen5_takes_part(struct ggml_zen5_crew * crew, struct ggml_compute_params * params, int node);
+GGML_API bool ggml_zen5_meets_behind(const struct ggml_zen5_crew * crew, int node);
+GGML_API void ggml_zen5_barrier(struct ggml_zen5_crew * crew);
+
+// The node before which a graph can end that is aborted behind a node: all threads know by then.
+GGML_API int ggml_zen5_next_meeting(const struct ggml_zen5_crew * crew, int node);
+
+// Barriers of all threads since the program began, cycles that they waited there, and cycles that they had while graphs were computed.
+// Counted with ZT_WAITS=1, else 0.
+struct ggml_zen5_waits {
+    uint64_t barriers, waited, total;
+};
+
+GGML_API void ggml_zen5_waits_read(struct ggml_zen5_waits * waits);
 
 #ifdef __cplusplus
 }

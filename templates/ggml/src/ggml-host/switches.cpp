@@ -13,6 +13,11 @@ static bool is_on(const char * name) {
     return value != nullptr && value[0] != '\0' && strcmp(value, "0") != 0;
 }
 
+static bool is_off(const char * name) {
+    const char * value = getenv(name);
+    return value != nullptr && strcmp(value, "0") == 0;
+}
+
 static huge_pages read_huge_pages() {
     const char * value = getenv("ZT_HUGEPAGES");
     if (value == nullptr || value[0] == '\0' || strcmp(value, "auto") == 0) {
@@ -69,6 +74,33 @@ static code_policy read_code() {
     }
     warn("ZT_CODE=%s is not one of auto, 11, 12, off; using auto", value);
     return code_policy::automatic;
+}
+
+static meeting_place read_barrier() {
+    const char * value = getenv("ZT_BARRIER");
+    if (value == nullptr || value[0] == '\0' || strcmp(value, "auto") == 0) {
+        return meeting_place::automatic;
+    }
+    if (strcmp(value, "flat") == 0) {
+        return meeting_place::flat;
+    }
+    if (strcmp(value, "tree") == 0) {
+        return meeting_place::tree;
+    }
+    warn("ZT_BARRIER=%s is not one of auto, flat, tree; using auto", value);
+    return meeting_place::automatic;
+}
+
+static idle_threads read_ahead() {
+    const char * value = getenv("ZT_AHEAD");
+    if (value == nullptr || value[0] == '\0' || strcmp(value, "wait") == 0) {
+        return idle_threads::fetch;
+    }
+    if (strcmp(value, "off") != 0) {
+        warn("ZT_AHEAD=%s is not one of off, wait; using wait", value);
+        return idle_threads::fetch;
+    }
+    return idle_threads::wait;
 }
 
 // On Zen 4 software prefetch never won over the hardware's and at times lost; on an Intel server it brought decode from 84 to
@@ -130,20 +162,29 @@ static blas_use read_blas() {
     return blas_use::off;
 }
 
+static switches read_switches() {
+    switches s;
+    s.enabled = !is_on("ZT_DISABLE");
+    s.log     = is_on("ZT_LOG");
+    s.pages   = { read_huge_pages(), read_huge_pages_min() };
+    s.ahead   = read_prefetch();
+    s.code    = read_code();
+    s.threads = read_threads();
+    s.pin     = read_choice("ZT_PIN");
+    s.blas    = read_blas();
+    s.sysfs   = read_path("ZT_SYSFS", "/sys");
+    s.graph   = !is_off("ZT_GRAPH");
+    s.meet    = read_barrier();
+    s.steal   = !is_off("ZT_STEAL");
+    s.idle    = read_ahead();
+    s.waits   = is_on("ZT_WAITS");
+    s.min_chosen   = !read_path("ZT_HUGEPAGES_MIN", "").empty();
+    s.preload_blas = read_path("ZT_PRELOAD_BLAS", "");
+    return s;
+}
+
 const switches & get_switches() {
-    static const switches s = {
-        /*.enabled =*/ !is_on("ZT_DISABLE"),
-        /*.log     =*/ is_on("ZT_LOG"),
-        /*.pages   =*/ { read_huge_pages(), read_huge_pages_min() },
-        /*.ahead   =*/ read_prefetch(),
-        /*.code    =*/ read_code(),
-        /*.threads =*/ read_threads(),
-        /*.pin     =*/ read_choice("ZT_PIN"),
-        /*.blas    =*/ read_blas(),
-        /*.sysfs   =*/ read_path("ZT_SYSFS", "/sys"),
-        /*.min_chosen   =*/ !read_path("ZT_HUGEPAGES_MIN", "").empty(),
-        /*.preload_blas =*/ read_path("ZT_PRELOAD_BLAS", ""),
-    };
+    static const switches s = read_switches();
     return s;
 }
 

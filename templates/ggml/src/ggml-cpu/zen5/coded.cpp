@@ -41,6 +41,10 @@ static activation format_of(ggml_type type) {
     return type == GGML_TYPE_BF16 ? activation::BF16 : type == GGML_TYPE_F16 ? activation::F16 : activation::F32;
 }
 
+const uint8_t * coded_panel_start(const ggml_tensor * weights, int64_t panel) {
+    return panel_of(weights->data, panel).blocks;
+}
+
 coded_multiplier::coded_multiplier(ggml_tensor * op) :
     multiplier(op, format_of(op->src[0]->type), in_tiles(op) ? tile_rows : 1, code_rows, plain_bytes(op->src[0])),
     coded((const uint8_t *) op->src[0]->data),

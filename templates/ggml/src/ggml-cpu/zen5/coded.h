@@ -8,6 +8,9 @@
 
 namespace ggml::cpu::zen5 {
 
+// Where the blocks of a panel of coded weights begin; panels of all matrices are counted through.
+const uint8_t * coded_panel_start(const ggml_tensor * weights, int64_t panel);
+
 class coded_multiplier : public multiplier {
     const uint8_t * coded;   // the tensor
     bool            wide;    // products are of F32, else of BF16

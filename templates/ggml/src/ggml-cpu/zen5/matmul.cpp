@@ -1,8 +1,9 @@
 #include "matmul.h"
 
-#include "shared.h"
+#include "crew.h"
 
 #include "ggml-backend-impl.h"
+#include "ggml-host/switches.h"
 #include "ggml-impl.h"
 
 #include <algorithm>
@@ -42,16 +43,32 @@ multiplier::multiplier(ggml_tensor * op, activation format, int tall, int width,
     panels((cols + width - 1) / width),
     bytes(bytes) {}
 
+// What makes it worth to take weights from another thread: some microseconds of reading.
+constexpr size_t stolen_bytes = 64 << 10;
+
 void multiplier::run(const ggml_compute_params * params, const product * products, int64_t count) const {
     if (std::all_of(products, products + count, [](const product & p) { return few(p.groups.n); })) {
-        // one contiguous stream per thread
+        // one contiguous stream per thread, in pieces of which others may take the last ones
         const int64_t total = count * panels;
-        const int64_t last  = total * (params->ith + 1) / params->nth;
-        for (int64_t at = total * params->ith / params->nth; at < last;) {
-            const int64_t i    = at / panels;
-            const int64_t take = std::min(last, (i + 1) * panels) - at;
-            multiply(products[i], at - i * panels, at - i * panels + take, 0, products[i].groups.count());
-            at += take;
+        auto          pass  = [&](int64_t at, int64_t last) {
+            while (at < last) {
+                const int64_t i    = at / panels;
+                const int64_t take = std::min(last, (i + 1) * panels) - at;
+                multiply(products[i], at - i * panels, at - i * panels + take, 0, products[i].groups.count());
+                at += take;
+            }
+        };
+        ggml_zen5_crew & crew = ggml_zen5_crew::of(params);
+        crew.begin_product(params->ith);
+        if (!host::get_switches().steal || params->nth == 1 || total >= deal::most) {
+            const units mine = share(total, params->ith, params->nth);
+            pass(mine.begin, mine.end);
+            return;
+        }
+        const int64_t grain = std::max<int64_t>(1, stolen_bytes / bytes);
+        crew.cards.enter(params->ith, params->nth, total);
+        for (units u; !(u = crew.cards.take(params->ith, params->nth, total, grain)).empty();) {
+            pass(u.begin, u.end);
         }
         return;
     }
@@ -142,10 +159,17 @@ void mul_mat(ggml_compute_params * params, ggml_tensor * op, multiplier & m) {
     if (groups.n == 0) {
         return;
     }
-    bool      ready;
-    uint8_t * activations = shared_activations::of(params->threadpool).find(params, src1, m.format, m.tall == 1, ready);
+    ggml_zen5_crew & crew = ggml_zen5_crew::of(params);
+    bool             ready;
+    uint8_t *        activations = crew.activations.find(params, src1, m.format, m.tall == 1, ready);
     if (!ready) {
-        quantize(m.format, params, src1, groups, activations);
+        ggml_compute_params quantizers = *params;
+        if (crew.quantizes_alone(params->ith)) {
+            quantizers.nth = 1;
+        }
+        if (quantizers.ith < quantizers.nth) {
+            quantize(m.format, &quantizers, src1, groups, activations);
+        }
     }
     const bool chunks = !multiplier::few(groups.n);
     if (chunks && params->ith == 0) {
@@ -155,7 +179,7 @@ void mul_mat(ggml_compute_params * params, ggml_tensor * op, multiplier & m) {
         ggml_barrier(params->threadpool);
     }
     const product whole = { 0, activations, groups, nullptr };
-    m.set_scratch(work_memory(params) + params->ith * m.scratch_size());
+    m.set_scratch(work_memory(params) + params->ith * std::max(m.scratch_size(), chunks ? 0 : crew.graph.scratch()));
     m.run(params, &whole, 1);
 }
 
@@ -181,8 +205,9 @@ void mul_mat_id(ggml_compute_params * params, ggml_tensor * op, multiplier & m) 
     int32_t *       starts      = (int32_t *) (work + at.starts);
     int32_t *       pairs       = (int32_t *) (work + at.pairs);
 
-    bool      ready;
-    uint8_t * quantized = shared_activations::of(params->threadpool).find(params, src1, m.format, true, ready);
+    ggml_zen5_crew & crew = ggml_zen5_crew::of(params);
+    bool             ready;
+    uint8_t *        quantized = crew.activations.find(params, src1, m.format, true, ready);
 
     // the row of src1 that a pair meets
     auto source = [&](int32_t pair) { return pair / at.used * per_token + pair % at.used % per_token; };

@@ -52,6 +52,9 @@ class multiplier {
     // Rows so few that memory is the limit and not arithmetic.
     static bool few(int64_t n) { return n <= 2 * tile_rows; }
 
+    // Panels of a matrix.
+    int64_t panel_count() const { return panels; }
+
     // This thread's share of count products, none of which has fewer than one row. Unless all have few, the threadpool's chunk counter
     // is at nth.
     void run(const ggml_compute_params * params, const product * products, int64_t count) const;

@@ -9,6 +9,11 @@ namespace ggml::cpu::zen5 {
 
 constexpr size_t tile_bytes = sizeof(float) * tile_rows * tile_cols;
 
+const uint8_t * packed_panel(const ggml_tensor * weights, int64_t panel) {
+    const weight_type & type = *find_type(weights->type);
+    return (const uint8_t *) weights->data + panel * (weights->ne[0] / type.block) * type.panel_bytes();
+}
+
 packed_multiplier::packed_multiplier(const weight_type & type, ggml_tensor * op) :
     multiplier(op, type.format, tile_rows, tile_cols, op->src[0]->ne[0] / type.block * type.panel_bytes()),
     type(type),

@@ -7,6 +7,12 @@
 
 namespace ggml::cpu::zen5 {
 
+// The type of weights in a buffer of packed ones, or nullptr.
+const weight_type * packed_type(const ggml_tensor * weights);
+
+// Where a panel of packed weights begins; panels of all matrices are counted through.
+const uint8_t * packed_panel(const ggml_tensor * weights, int64_t panel);
+
 class packed_multiplier : public multiplier {
     const weight_type & type;
     int64_t             blocks;  // along k

@@ -5,6 +5,8 @@ list(APPEND GGML_CPU_SOURCES
     ggml-cpu/zen5/zen5.h
     ggml-cpu/zen5/activations.cpp
     ggml-cpu/zen5/activations.h
+    ggml-cpu/zen5/barrier.cpp
+    ggml-cpu/zen5/barrier.h
     ggml-cpu/zen5/blas.cpp
     ggml-cpu/zen5/blas.h
     ggml-cpu/zen5/code.cpp
@@ -14,6 +16,10 @@ list(APPEND GGML_CPU_SOURCES
     ggml-cpu/zen5/coded_buffer.cpp
     ggml-cpu/zen5/crc32c.cpp
     ggml-cpu/zen5/crc32c.h
+    ggml-cpu/zen5/crew.cpp
+    ggml-cpu/zen5/crew.h
+    ggml-cpu/zen5/deal.cpp
+    ggml-cpu/zen5/deal.h
     ggml-cpu/zen5/dots.cpp
     ggml-cpu/zen5/dots.h
     ggml-cpu/zen5/matmul.cpp
@@ -22,8 +28,11 @@ list(APPEND GGML_CPU_SOURCES
     ggml-cpu/zen5/pack.h
     ggml-cpu/zen5/packed.cpp
     ggml-cpu/zen5/packed.h
-    ggml-cpu/zen5/pools.cpp
-    ggml-cpu/zen5/pools.h
+    ggml-cpu/zen5/plan.cpp
+    ggml-cpu/zen5/plan.h
+    ggml-cpu/zen5/products.h
+    ggml-cpu/zen5/seats.cpp
+    ggml-cpu/zen5/seats.h
     ggml-cpu/zen5/shared.cpp
     ggml-cpu/zen5/shared.h
     ggml-cpu/zen5/stored.cpp

@@ -71,6 +71,10 @@ static bool in_zen5_buffer(const ggml_tensor * t) {
     return t != nullptr && t->buffer != nullptr && t->buffer->buft == ggml_backend_cpu_zen5_buffer_type();
 }
 
+const weight_type * packed_type(const ggml_tensor * weights) {
+    return in_zen5_buffer(weights) ? packable(weights) : nullptr;
+}
+
 class buffer_type : public ggml::cpu::extra_buffer_type {
     bool supports_op(ggml_backend_dev_t dev, const ggml_tensor * op) override {
         GGML_UNUSED(dev);

@@ -1,17 +1,13 @@
-#include "pools.h"
-
-#include "../../ggml-host/affinity.h"
-#include "../../ggml-host/log.h"
-#include "../../ggml-host/switches.h"
-#include "../../ggml-host/threads.h"
-#include "../../ggml-host/topology.h"
+#include "seats.h"
 
 #include "ggml-cpu.h"
+#include "ggml-host/log.h"
+#include "ggml-host/switches.h"
+#include "ggml-host/threads.h"
+#include "ggml-host/topology.h"
 #include "ggml-zen5.h"
 
 #include <algorithm>
-#include <map>
-#include <memory>
 #include <mutex>
 #include <string>
 
@@ -20,20 +16,6 @@ namespace ggml::cpu::zen5 {
 using namespace ggml::host;
 
 namespace {
-
-struct pool {
-    std::vector<affinity> threads;  // that we place them by; empty: none of ours
-    std::vector<int>      domains;
-};
-
-std::mutex                                                     mutex;
-std::map<const ggml_threadpool *, std::shared_ptr<const pool>> pools;
-
-std::shared_ptr<const pool> find(const ggml_threadpool * threadpool) {
-    std::lock_guard<std::mutex> lock(mutex);
-    const auto                  at = pools.find(threadpool);
-    return at == pools.end() ? nullptr : at->second;
-}
 
 // The L3s of threads that their owner has placed by a mask, as far as each has but one. Upstream gives a strict pool's thread the next CPU
 // of the mask, thread 0 last, and every other pool's threads the whole mask.
@@ -75,11 +57,6 @@ void say(const std::string & text) {
 
 }  // namespace
 
-std::vector<int> domains_of(const ggml_threadpool * threadpool) {
-    const auto p = find(threadpool);
-    return p == nullptr ? std::vector<int>() : p->domains;
-}
-
 // Where thread 0 of a pool may run when it computes no graph. It is the program's own: what it starts then inherits its mask, and the
 // packing of another model uses as many threads as that has CPUs.
 static thread_local affinity outside;
@@ -94,60 +71,64 @@ static bool move_to(const affinity & cpus) {
     return false;
 }
 
-void join_pool(const ggml_threadpool * threadpool) {
-    const auto p = find(threadpool);
-    if (p != nullptr && !p->threads.empty()) {
-        outside = affinity::of_thread();
-        inside  = outside.count() > 0 && move_to(p->threads[0]);
+seats::seats(const ggml_threadpool_params & params, bool lasts) {
+    if (!lasts) {
+        return;
     }
-}
+    const bool masked = std::any_of(params.cpumask, params.cpumask + GGML_MAX_N_THREADS, [](bool set) { return set; });
 
-void forget_pool(const ggml_threadpool * threadpool) {
-    std::lock_guard<std::mutex> lock(mutex);
-    pools.erase(threadpool);
-}
-
-}  // namespace ggml::cpu::zen5
-
-using namespace ggml::cpu::zen5;
-
-void ggml_zen5_threadpool_new(const struct ggml_threadpool * threadpool, const struct ggml_threadpool_params * params) {
-    const bool masked = std::any_of(params->cpumask, params->cpumask + GGML_MAX_N_THREADS, [](bool set) { return set; });
-    const auto p      = std::make_shared<pool>();
-
-    std::string text = std::to_string(params->n_threads) + (params->n_threads == 1 ? " thread" : " threads");
-    if (masked || params->strict_cpu) {
-        p->domains = domains_by_mask(*params);
+    std::string text = std::to_string(params.n_threads) + (params.n_threads == 1 ? " thread" : " threads");
+    if (masked || params.strict_cpu) {
+        l3s = domains_by_mask(params);
         text += ", placed as the CPU mask says";
     } else if (ggml_is_numa()) {
         text += ", placed as --numa says";
     } else {
-        const placement where = place_pool(get_topology(), get_switches().pin, params->n_threads);
-        p->domains            = where.domains;
+        const placement where = place_pool(get_topology(), get_switches().pin, params.n_threads);
+        l3s                   = where.domains;
         for (const auto & ids : where.cpus) {
-            p->threads.push_back(affinity::of(ids));
+            threads.push_back(affinity::of(ids));
         }
         text += where.cpus.empty() ? ", not pinned: " + where.text : ", " + where.text;
     }
     say(text);
-
-    std::lock_guard<std::mutex> lock(mutex);
-    pools[threadpool] = p;
 }
 
-void ggml_zen5_thread_start(const struct ggml_threadpool * threadpool, int ith) {
-    const auto p = find(threadpool);
-    if (p != nullptr && ith < (int) p->threads.size()) {
-        move_to(p->threads[ith]);
+std::vector<int> seats::domains(int n_threads) const {
+    std::vector<int> numbers(n_threads, 0), seen;
+    for (int i = 0; i < n_threads && i < (int) l3s.size(); i++) {
+        const auto at = std::find(seen.begin(), seen.end(), l3s[i]);
+        numbers[i]    = (int) (at - seen.begin());
+        if (at == seen.end()) {
+            seen.push_back(l3s[i]);
+        }
+    }
+    return numbers;
+}
+
+void seats::take(int ith) const {
+    if (ith < (int) threads.size()) {
+        move_to(threads[ith]);
     }
 }
 
-void ggml_zen5_graph_end(void) {
+void seats::sit_down() const {
+    if (!threads.empty()) {
+        outside = affinity::of_thread();
+        inside  = outside.count() > 0 && move_to(threads[0]);
+    }
+}
+
+void seats::stand_up() {
     if (inside) {
         outside.apply();
         inside = false;
     }
 }
+
+}  // namespace ggml::cpu::zen5
+
+using namespace ggml::cpu::zen5;
 
 int ggml_zen5_default_threads(int stock) {
     if (!get_switches().threads) {

@@ -1,0 +1,241 @@
+#include "plan.h"
+
+#include "matmul.h"
+#include "products.h"
+
+#include "ggml-impl.h"
+
+#include <algorithm>
+
+namespace ggml::cpu::zen5 {
+
+// So many elements cost one thread about as much as it costs many to meet and share them.
+constexpr int64_t small_op = 8192;
+
+namespace {
+
+// A part of memory that is read or written behind the last meeting: by all threads, each its share, or by thread 0 alone.
+struct access {
+    const uint8_t * begin;
+    const uint8_t * end;
+    bool            write;
+    bool            alone;
+    bool            scratch;  // each thread's own, and all of one size
+
+    bool disturbs(const access & o) const {
+        return !(alone && o.alone) && !(scratch && o.scratch) && (write || o.write) && begin < o.end && o.begin < end;
+    }
+};
+
+// What threads do behind their last meeting.
+class pending {
+    std::vector<access> list;
+
+  public:
+    void clear() { list.clear(); }
+
+    void add(const std::vector<access> & more) { list.insert(list.end(), more.begin(), more.end()); }
+
+    // Nothing is known of an operation but that it is there.
+    void add_opaque() { list.push_back({ nullptr, (const uint8_t *) UINTPTR_MAX, true, false, false }); }
+
+    bool any() const { return !list.empty(); }
+
+    // Whether anything there and anything in `more` would meet in memory.
+    bool disturb_any(const std::vector<access> & more) const {
+        return std::any_of(list.begin(), list.end(), [&](const access & p) {
+            return std::any_of(more.begin(), more.end(), [&](const access & a) { return p.disturbs(a); });
+        });
+    }
+};
+
+}  // namespace
+
+static access of_tensor(const ggml_tensor * t, bool write, bool alone) {
+    const uint8_t * data = (const uint8_t *) t->data;
+    return { data, data + ggml_nbytes(t), write, alone, false };
+}
+
+// Operations that thread 0 can do alone with the result that all threads together have: whose elements or rows depend on nobody's place, and
+// that do not meet inside.
+static bool divisible(const ggml_tensor * op) {
+    switch (op->op) {
+        case GGML_OP_DUP:
+        case GGML_OP_CPY:
+        case GGML_OP_CONT:
+        case GGML_OP_ADD:
+        case GGML_OP_ADD_ID:
+        case GGML_OP_SUB:
+        case GGML_OP_MUL:
+        case GGML_OP_DIV:
+        case GGML_OP_SQR:
+        case GGML_OP_SQRT:
+        case GGML_OP_SCALE:
+        case GGML_OP_CLAMP:
+        case GGML_OP_SUM_ROWS:
+        case GGML_OP_REPEAT:
+        case GGML_OP_CONCAT:
+        case GGML_OP_UNARY:
+        case GGML_OP_GLU:
+        case GGML_OP_NORM:
+        case GGML_OP_RMS_NORM:
+        case GGML_OP_L2_NORM:
+        case GGML_OP_ROPE:
+        case GGML_OP_SOFT_MAX:
+        case GGML_OP_ARGSORT:
+        case GGML_OP_TOP_K:
+        case GGML_OP_GET_ROWS:
+        case GGML_OP_SET_ROWS:
+            return true;
+        default:
+            return false;
+    }
+}
+
+// Whether such an operation may use the graph's work memory.
+static bool uses_work(const ggml_tensor * op) {
+    switch (op->op) {
+        case GGML_OP_ADD:
+        case GGML_OP_SUB:
+        case GGML_OP_MUL:
+        case GGML_OP_DIV:
+        case GGML_OP_SCALE:
+        case GGML_OP_UNARY:
+        case GGML_OP_GLU:
+        case GGML_OP_NORM:
+        case GGML_OP_RMS_NORM:
+            return op->src[0]->type != GGML_TYPE_F32;
+        default:
+            return true;
+    }
+}
+
+// Elements that an operation goes through.
+static int64_t work_of(const ggml_tensor * op) {
+    // rows are set in a tensor of which most stays as it is
+    return op->op == GGML_OP_SET_ROWS ? ggml_nelements(op->src[0]) : std::max(ggml_nelements(op), ggml_nelements(op->src[0]));
+}
+
+static bool done_alone(const ggml_tensor * op) {
+    return divisible(op) && op->src[0] != nullptr && work_of(op) <= small_op;
+}
+
+// A product of few rows: its threads need not agree who does what before they begin.
+static bool is_few(const ggml_tensor * op) {
+    return op->op == GGML_OP_MUL_MAT && ggml_nrows(op->src[1]) > 0 && multiplier::few(ggml_nrows(op->src[1])) &&
+           with_multiplier(op, [](const multiplier &, auto) {});
+}
+
+// Which of the shared buffers a product's activations are in.
+static int kind_of(const ggml_tensor * op, const multiplier & m) {
+    return shared_activations::kind_of(m.format, op->op == GGML_OP_MUL_MAT_ID || m.tall == 1);
+}
+
+bool plan::identity::operator==(const identity & o) const {
+    return uid == o.uid && nodes == o.nodes && n_nodes == o.n_nodes && work == o.work && size == o.size && threads == o.threads &&
+           buffers == o.buffers;
+}
+
+void plan::make(const ggml_cgraph * cgraph, const ggml_cplan * cplan, int n_threads, const shared_activations & activations) {
+    const identity now = { cgraph->uid, cgraph->nodes, cgraph->n_nodes, cplan->work_data, cplan->work_size, n_threads, activations.layout() };
+    if (now.uid != 0 && now == of) {
+        return;
+    }
+    of = now;
+    steps.assign(cgraph->n_nodes, { true, false, false, 0 });
+    products.clear();
+    scratch_bytes = 0;
+
+    const uint8_t *     work = (const uint8_t *) cplan->work_data;
+    const ggml_tensor * held[shared_activations::kinds] = {};  // what the buffers of activations hold
+    pending             behind;
+    int                 last = -1;  // node before this one
+
+    for (int i = 0; i < cgraph->n_nodes; i++) {
+        const ggml_tensor * op = cgraph->nodes[i];
+        step &              s  = steps[i];
+
+        if (ggml_op_is_empty(op->op) || (op->flags & GGML_TENSOR_FLAG_COMPUTE) == 0) {
+            s.barrier = false;
+            continue;
+        }
+        bool meets;  // before this node
+        if (done_alone(op)) {
+            s.alone                  = true;
+            std::vector<access> mine = { of_tensor(op, true, true) };
+            for (const ggml_tensor * src : op->src) {
+                if (src != nullptr) {
+                    mine.push_back(of_tensor(src, false, true));
+                }
+            }
+            if (uses_work(op)) {
+                mine.push_back({ work, work + cplan->work_size, true, true, false });
+            }
+            meets = behind.disturb_any(mine);
+            if (meets) {
+                behind.clear();
+            }
+            behind.add(mine);
+        } else if (is_few(op)) {
+            with_multiplier(op, [&](const multiplier & m, auto at) {
+                const ggml_tensor * src1   = op->src[1];
+                const int           kind   = kind_of(op, m);
+                const auto &        buffer = activations.at(kind);
+                const bool          ready  = held[kind] == src1;
+                const bool          alone  = !ready && ggml_nelements(src1) <= small_op;
+
+                // Activations that are there are read and multiplied at once. Else all threads meet inside, between quantization and product,
+                // and only what comes before that can be disturbed.
+                const access in      = of_tensor(src1, false, alone);
+                const access into    = { buffer.base, buffer.base + buffer.size, true, alone, false };
+                const access held_in = { buffer.base, buffer.base + buffer.size, false, false, false };
+                const access out     = of_tensor(op, true, false);
+                const access scratch = { work, work + cplan->work_size, true, false, true };
+
+                meets = behind.disturb_any(ready ? std::vector<access>{ held_in, out, scratch } : std::vector<access>{ in, into });
+                if (meets || !ready) {
+                    behind.clear();
+                }
+                behind.add({ held_in, out, scratch });
+
+                s.quantizes_alone = alone;
+                held[kind]        = shared_activations::steady(src1) ? src1 : nullptr;
+                products.push_back({ op->src[0], m.panel_count(), at });
+                scratch_bytes = std::max(scratch_bytes, m.scratch_size());
+            });
+        } else {
+            with_multiplier(op, [&](const multiplier & m, auto) {
+                held[kind_of(op, m)] = shared_activations::steady(op->src[1]) ? op->src[1] : nullptr;
+            });
+            meets = behind.any();
+            behind.clear();
+            behind.add_opaque();
+        }
+        s.upcoming = (int) products.size();
+        if (last >= 0) {
+            steps[last].barrier = meets;
+        }
+        last = i;
+    }
+    if (last >= 0) {
+        steps[last].barrier = false;  // they meet at the end of the graph anyway
+    }
+}
+
+void plan::drop() {
+    of = {};
+    steps.clear();
+    products.clear();
+    scratch_bytes = 0;
+}
+
+int plan::next_meeting(int node) const {
+    if (planned()) {
+        while (node + 1 < (int) steps.size() && !steps[node].barrier) {
+            node++;
+        }
+    }
+    return node + 1;
+}
+
+}  // namespace ggml::cpu::zen5

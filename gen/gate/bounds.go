@@ -402,6 +402,8 @@ var (
 		"bits are compared: with a plain loop in the order of sums that avo/weight writes down, and with stock's dequantization"}
 	checksMade = Gate{"checks", "", report.AtLeast, 32,
 		"16 shapes of experts and 21 of other matrices, each with two thread counts or more; a self test that leaves them out proves nothing"}
+	pageChecksMade = Gate{"checks", "", report.AtLeast, 4,
+		"each kind of check is made some times with other sizes or pages; what is left out may lose memory, or leave it to others"}
 	encoderChecksMade = Gate{"checks", "", report.AtLeast, 48,
 		"3 policies with 16 kinds of weights or more each; an encoder that a self test leaves out may lose weights"}
 	codedChecksMade = Gate{"checks", "", report.AtLeast, 15,

@@ -39,6 +39,14 @@ func (v *verifier) operators(ctx context.Context, s *progress.Step) error {
 	if err != nil {
 		return err
 	}
+	skipped := ""
+	if v.types == nil {
+		pages := 0
+		if pages, skipped, err = v.pageTest(ctx); err != nil {
+			return err
+		}
+		checks += pages
+	}
 	s.Count(1, 3, "test-backend-ops")
 	own, err := v.backendOps(ctx, BufferType, "-p", v.upstreamFilter())
 	if err != nil {
@@ -82,7 +90,7 @@ func (v *verifier) operators(ctx context.Context, s *progress.Step) error {
 		v.judgeGraph(m.Name, graph, want)
 		tests += graph.total()
 	}
-	s.Did("%d checks of our own, %d tests of upstream's on %s", checks, tests, BufferType)
+	s.Did("%d checks of our own, %d tests of upstream's on %s%s", checks, tests, BufferType, skipped)
 	return nil
 }
 
@@ -93,19 +101,24 @@ type selfTestLine struct {
 	Check  string  `json:"check"` // an operator, or another promise of the buffer type
 	Passed int     `json:"passed"`
 	Failed int     `json:"failed"`
+	// Why no check of the kind was made.
+	Skipped string `json:"skipped"`
 }
 
-// selfTest judges what zt-selftest says and returns how many checks it made.
-func (v *verifier) selfTest(ctx context.Context) (checks int, err error) {
+// tallies is how many checks zt-selftest made of each kind, and why it made none of some.
+type tallies struct {
+	checks  int
+	made    map[claim]int
+	skipped map[claim]string
+}
+
+// selfTests runs zt-selftest and judges the checks that failed.
+func (v *verifier) selfTests(ctx context.Context, args ...string) (tallies, error) {
 	// It fails if a check does, and then says so in its output as well.
-	var args []string
-	for _, t := range v.types {
-		args = append(args, "-t", t)
-	}
 	stdout, stderr, failed := v.tuned.Output(ctx, "zt-selftest", args...)
 	lines, err := program.Lines[selfTestLine](stdout)
 	if err != nil {
-		return 0, cmp.Or(failed, err)
+		return tallies{}, cmp.Or(failed, err)
 	}
 	note := ""
 	firstFailure := func(l selfTestLine) string {
@@ -116,17 +129,21 @@ func (v *verifier) selfTest(ctx context.Context) (checks int, err error) {
 		}
 		return ""
 	}
-	made := map[claim]int{}
+	found := tallies{made: map[claim]int{}, skipped: map[claim]string{}}
 	broken := 0
 	for _, l := range lines {
 		if l.Seed != nil {
 			note = fmt.Sprintf("seed %d", *l.Seed)
 			continue
 		}
+		if l.Skipped != "" {
+			found.skipped[claim{l.Check, l.Type}] = l.Skipped
+			continue
+		}
 		n := l.Passed + l.Failed
-		checks += n
+		found.checks += n
 		broken += l.Failed
-		made[claim{l.Check, l.Type}] = n
+		found.made[claim{l.Check, l.Type}] = n
 		why := ""
 		if l.Failed > 0 {
 			why = firstFailure(l)
@@ -134,8 +151,45 @@ func (v *verifier) selfTest(ctx context.Context) (checks int, err error) {
 		v.judge(failedChecks, "", fmt.Sprintf("zt-selftest %s %s", l.Type, l.Check), Measurement{Value: float64(l.Failed), Note: join(note, why)})
 	}
 	if failed != nil && broken == 0 {
-		return 0, failed
+		return tallies{}, failed
 	}
+	return found, nil
+}
+
+// pageTest judges what zt-selftest says of the page policy. It returns how many checks were made, and what was skipped, for the step's line.
+func (v *verifier) pageTest(ctx context.Context) (checks int, skipped string, err error) {
+	found, err := v.selfTests(ctx, "pages")
+	if err != nil {
+		return 0, "", err
+	}
+	var reasons []string
+	for _, check := range slices.Concat(pageChecks, poolChecks) {
+		c := claim{check, "pages"}
+		if why, ok := found.skipped[c]; ok && slices.Contains(poolChecks, check) {
+			if !slices.Contains(reasons, why) {
+				reasons = append(reasons, why)
+			}
+			continue
+		}
+		v.judge(pageChecksMade, "", "zt-selftest "+c.String(), Measurement{Value: float64(found.made[c])})
+	}
+	if reasons != nil {
+		skipped = fmt.Sprintf("; %d checks of pages skipped: %s", len(found.skipped), strings.Join(reasons, ", "))
+	}
+	return found.checks, skipped, nil
+}
+
+// selfTest judges what zt-selftest says of weights and returns how many checks it made.
+func (v *verifier) selfTest(ctx context.Context) (checks int, err error) {
+	var args []string
+	for _, t := range v.types {
+		args = append(args, "-t", t)
+	}
+	found, err := v.selfTests(ctx, args...)
+	if err != nil {
+		return 0, err
+	}
+	made := found.made
 	for _, c := range v.claims() {
 		v.judge(checksMade, "", "zt-selftest "+c.String(), Measurement{Value: float64(made[c])})
 	}
@@ -150,8 +204,14 @@ func (v *verifier) selfTest(ctx context.Context) (checks int, err error) {
 			v.judge(codedChecksMade, "", fmt.Sprintf("zt-selftest %s %s", t, check), Measurement{Value: float64(made[claim{check, t}])})
 		}
 	}
-	return checks, nil
+	return found.checks, nil
 }
+
+// pageChecks are what zt-selftest checks of the page policy anywhere, poolChecks what needs huge page pools that it may change.
+var (
+	pageChecks = []string{"sizes", "double free", "threads", "cycles", "account", "switches", "purposes", "no memory", "no huge page when off"}
+	poolChecks = []string{"pool exhausted midway", "race for the pool", "threads and a pool", "1 GiB pool", "1 GiB pool absent"}
+)
 
 // codedTypes are the types of weights that are coded, codedProducts the products of such weights, and encoderChecks what zt-selftest checks
 // of the encoder with each type.

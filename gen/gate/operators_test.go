@@ -25,6 +25,9 @@ func backendOpsRow(op, params string, supported bool, message string) string {
 func fakeOperators(program string, args []string, fault string) error {
 	switch program {
 	case "zt-selftest":
+		if slices.Contains(args, "pages") {
+			return fakePages(fault)
+		}
 		failed, passed := 0, 48
 		switch fault {
 		case "wrong bits":
@@ -114,6 +117,28 @@ func fakeOperators(program string, args []string, fault string) error {
 	return nil
 }
 
+// fakePages is zt-selftest that examines pages.
+func fakePages(fault string) error {
+	for _, check := range slices.Concat(pageChecks, poolChecks) {
+		switch {
+		case fault == "pages without a self test" && check == "double free":
+		case fault == "no pool" && check == "race for the pool":
+			fmt.Printf("{\"type\":\"pages\",\"check\":%q,\"skipped\":\"changing the huge page pool needs root\"}\n", check)
+		case fault == "sizes skipped" && check == "sizes":
+			fmt.Printf("{\"type\":\"pages\",\"check\":%q,\"skipped\":\"no time\"}\n", check)
+		case fault == "lost pages" && check == "cycles":
+			fmt.Fprintln(os.Stderr, "FAIL pages cycles: the pool's counters are as they were")
+			fmt.Printf("{\"type\":\"pages\",\"check\":%q,\"passed\":50,\"failed\":1}\n", check)
+		default:
+			fmt.Printf("{\"type\":\"pages\",\"check\":%q,\"passed\":50,\"failed\":0}\n", check)
+		}
+	}
+	if fault == "lost pages" {
+		return errors.New("exit")
+	}
+	return nil
+}
+
 func TestOperatorGates(t *testing.T) {
 	model := Model{Name: "tiny", Path: writeModel(t, true), Operators: true}
 	for _, c := range []struct {
@@ -129,6 +154,10 @@ func TestOperatorGates(t *testing.T) {
 		{"coded rows without a self test", []string{"zt-selftest bf16 GET_ROWS checks is 0, not at least 15"}},
 		{"claims too little of coded weights", []string{"test-backend-ops coded f16 MUL_MAT tests is 0, not at least 4"}},
 		{"wrong operator of coded weights", []string{"test-backend-ops coded f32 MUL_MAT_ID failed tests is 1, not at most 0"}},
+		{"no pool", nil},
+		{"pages without a self test", []string{"zt-selftest pages double free checks is 0, not at least 4"}},
+		{"sizes skipped", []string{"zt-selftest pages sizes checks is 0, not at least 4"}},
+		{"lost pages", []string{"zt-selftest pages cycles failed checks is 1, not at most 0"}},
 		{"self test ends badly", []string{"tuned zt-selftest", "exit"}},
 		{"wrong operator", []string{"test-backend-ops q8_0 MUL_MAT failed tests is 1, not at most 0"}},
 		{"claims too little", []string{"test-backend-ops q8_0 MUL_MAT tests is 20, not at least 21"}},

@@ -20,7 +20,7 @@ set_target_properties(zt-probe PROPERTIES RUNTIME_OUTPUT_DIRECTORY "${CMAKE_BINA
 # The self test needs the zen5 buffer type, which stock has not.
 if (EXISTS "${CMAKE_SOURCE_DIR}/ggml/src/ggml-cpu/zen5")
     add_executable(zt-selftest)
-    foreach (part zt-selftest codes floats)
+    foreach (part zt-selftest codes floats pages)
         target_sources(zt-selftest PRIVATE "${CMAKE_CURRENT_LIST_DIR}/../zt-selftest/${part}.cpp")
     endforeach()
     target_include_directories(zt-selftest PRIVATE "${CMAKE_SOURCE_DIR}/ggml/src/ggml-cpu/zen5" "${CMAKE_SOURCE_DIR}/ggml/src")

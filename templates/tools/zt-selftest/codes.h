@@ -7,8 +7,9 @@
 #include <random>
 #include <string>
 
-// Records a check of a kind on weights of a type; what fails is named on stderr. Of zt-selftest.cpp.
+// Records a check of a kind on weights of a type, or on what else is named; what fails is named on stderr. Of zt-selftest.cpp.
 void check(bool ok, ggml_type type, const char * kind, const std::string & where);
+void check(bool ok, const char * type, const char * kind, const std::string & where);
 
 // Checks the encoder of float weights on those of a type.
 void examine_codes(ggml_type type, std::mt19937 & random);

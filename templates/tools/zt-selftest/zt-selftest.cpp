@@ -9,11 +9,13 @@
 //
 // usage: zt-selftest [-t type]... [seed]
 //        zt-selftest [-t type]... -m rows cols [seed]
+//        zt-selftest pages [seed]
 //
 // Without types it examines all that the buffer type takes, and the encoder. Prints a JSON line with the seed and one for each type and kind of check; what
-// fails is named on stderr. -m measures the encoder on rows x cols weights instead: bits a weight, and bytes of the original a second.
+// fails is named on stderr. pages examines the page policy instead. -m measures the encoder on rows x cols weights instead: bits a weight, and bytes of the original a second.
 
 #include "codes.h"
+#include "pages.h"
 
 #include "ggml-backend.h"
 #include "ggml-cpu.h"
@@ -39,14 +41,29 @@ struct tally {
 
 static std::map<std::pair<std::string, std::string>, tally> tallies;  // by type and kind of check
 
-void check(bool ok, ggml_type type, const char * kind, const std::string & where) {
-    tally & t = tallies[{ ggml_type_name(type), kind }];
+void check(bool ok, const char * type, const char * kind, const std::string & where) {
+    tally & t = tallies[{ type, kind }];
     if (ok) {
         t.passed++;
     } else {
         t.failed++;
-        fprintf(stderr, "FAIL %s %s: %s\n", ggml_type_name(type), kind, where.c_str());
+        fprintf(stderr, "FAIL %s %s: %s\n", type, kind, where.c_str());
     }
+}
+
+void check(bool ok, ggml_type type, const char * kind, const std::string & where) {
+    check(ok, ggml_type_name(type), kind, where);
+}
+
+// Prints how many checks of each kind there were; returns the program's exit status.
+static int print_tallies(unsigned seed) {
+    printf("{\"seed\":%u}\n", seed);
+    bool ok = true;
+    for (const auto & [key, t] : tallies) {
+        printf("{\"type\":\"%s\",\"check\":\"%s\",\"passed\":%d,\"failed\":%d}\n", key.first.c_str(), key.second.c_str(), t.passed, t.failed);
+        ok = ok && t.failed == 0;
+    }
+    return ok ? 0 : 1;
 }
 
 // The order of the float operations of a dot product, block after block along k. I is the sum of the products of integers, M that of mins
@@ -665,9 +682,15 @@ int main(int argc, char ** argv) {
     std::vector<std::string> only;
     bool                     measures = false;
     int64_t                  rows = 0, cols = 0;  // to measure on
+    bool                     pages = false;
     for (int i = 1; i < argc; i++) {
         if (strcmp(argv[i], "-t") == 0 && i + 1 < argc) {
             only.push_back(argv[++i]);
+        } else if (strcmp(argv[i], "pages") == 0) {
+            pages = true;
+        } else if (strcmp(argv[i], "page-policy") == 0) {  // for a test of its own
+            print_page_policy();
+            return 0;
         } else if (strcmp(argv[i], "-m") == 0 && i + 2 < argc) {
             measures = true;
             rows     = atoll(argv[++i]);
@@ -675,6 +698,11 @@ int main(int argc, char ** argv) {
         } else {
             seed = (unsigned) strtoul(argv[i], nullptr, 0);
         }
+    }
+
+    if (pages) {
+        examine_pages(seed);
+        return print_tallies(seed);
     }
 
     // every packed tensor gets a line of log, among which the failures would be lost
@@ -717,11 +745,5 @@ int main(int argc, char ** argv) {
         }
     }
     ggml_backend_free(backend);
-    printf("{\"seed\":%u}\n", seed);
-    bool ok = true;
-    for (const auto & [key, t] : tallies) {
-        printf("{\"type\":\"%s\",\"check\":\"%s\",\"passed\":%d,\"failed\":%d}\n", key.first.c_str(), key.second.c_str(), t.passed, t.failed);
-        ok = ok && t.failed == 0;
-    }
-    return ok ? 0 : 1;
+    return print_tallies(seed);
 }

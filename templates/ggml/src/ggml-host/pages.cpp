@@ -51,15 +51,21 @@ bool page_block::swappable() const {
 }
 
 std::string page_block::describe() const {
-    std::string text;
+    std::string parts;
+    int         only = -1;  // kind
+    int         n    = 0;
     for (int kind = 0; kind < page_kinds; kind++) {
-        // a tail that does not fill a huge page is not worth a word
-        if (bytes[kind] == 0 || (kind == (int) page_kind::small && bytes[kind] < huge && size >= huge)) {
+        // what does not fill the last transparent huge page is not worth a word
+        if (bytes[kind] == 0 || (kind == (int) page_kind::small && bytes[kind] < huge && bytes[(int) page_kind::transparent] > 0)) {
             continue;
         }
-        text += (text.empty() ? "" : ", ") + (bytes[kind] + huge > size ? "" : std::to_string(bytes[kind] / mib) + " MiB in ") + kind_names[kind];
+        char part[128];
+        snprintf(part, sizeof(part), "%s%.1f MiB in %s", n > 0 ? ", " : "", bytes[kind] / double(mib), kind_names[kind]);
+        parts += part;
+        only = kind;
+        n++;
     }
-    return text;
+    return n == 0 ? "" : n == 1 ? kind_names[only] : "pages of several kinds (" + parts + ")";
 }
 
 // The number in a file of the pool of a kind; 0 if the kernel has none.
@@ -299,18 +305,20 @@ class builder {
 class ledger {
     mutable std::mutex           mutex;
     std::map<uintptr_t, holding> holdings;
+    size_t                       last = 0;  // id
 
   public:
-    void add(const holding & h) {
+    void add(holding & h) {
         std::lock_guard<std::mutex> lock(mutex);
+        h.block.id                         = h.block.id == 0 ? ++last : h.block.id;
         holdings[(uintptr_t) h.block.base] = h;
     }
 
-    // Takes the block at an address out.
-    bool take(const void * base, holding & h) {
+    // Takes a block out.
+    bool take(const page_block & block, holding & h) {
         std::lock_guard<std::mutex> lock(mutex);
-        const auto                  found = holdings.find((uintptr_t) base);
-        if (found == holdings.end()) {
+        const auto                  found = holdings.find((uintptr_t) block.base);
+        if (found == holdings.end() || found->second.block.id != block.id) {
             return false;
         }
         h = found->second;
@@ -377,7 +385,6 @@ static page_block allocate(purpose use, size_t size, const page_policy & policy,
     if (!whole && (size == 0 || !allocate_ordinary(h))) {
         return {};
     }
-    h.block.owned = true;
     get_ledger().add(h);
     return h.block;
 }
@@ -438,11 +445,11 @@ void pages_drop(void * start, size_t size) {
 }
 
 bool pages_free(const page_block & block) {
-    if (!block.owned) {
+    if (block.id == 0) {
         return true;
     }
     holding h;
-    if (!get_ledger().take(block.base, h)) {
+    if (!get_ledger().take(block, h)) {
         warn("memory at %p is freed twice, or was never allocated; it is left alone", block.base);
         return false;
     }
@@ -518,7 +525,7 @@ static bool remap(holding & h, size_t size) {
 // Lets change do something to what is known of block.
 template <typename F> static bool with_holding(page_block & block, F change) {
     holding h;
-    if (!block.owned || block.ordinary || !get_ledger().take(block.base, h)) {
+    if (block.id == 0 || block.ordinary || !get_ledger().take(block, h)) {
         return false;
     }
     const bool changed = change(h);
@@ -649,8 +656,8 @@ std::string pages_report() {
         text += line;
         for (int kind = 0; kind < page_kinds; kind++) {
             if (a.reserved[use][kind] + a.used[use][kind] + a.missing[use][kind] > 0) {
-                snprintf(line, sizeof(line), "; %s: %.1f reserved, %.1f used, %.1f missing", kind_names[kind], a.reserved[use][kind] / double(mib),
-                         a.used[use][kind] / double(mib), a.missing[use][kind] / double(mib));
+                snprintf(line, sizeof(line), "; %s: %.1f reserved, %.1f used, %.1f not to be had", kind_names[kind],
+                         a.reserved[use][kind] / double(mib), a.used[use][kind] / double(mib), a.missing[use][kind] / double(mib));
                 text += line;
             }
         }

@@ -35,14 +35,14 @@ struct page_block {
     size_t size                = 0;        // bytes usable at base, as many as asked for or more
     size_t bytes[page_kinds]   = {};       // of size, by the kind of pages that was obtained
     size_t missing[page_kinds] = {};       // bytes that a kind was asked for and did not have
-    bool   owned               = false;    // to be freed here
+    size_t id                  = 0;        // no other block's, ever; 0: not to be freed here
     bool   ordinary            = false;    // from the ordinary allocator, not in pages of its own
 
     // Whether any of it may be swapped out: pages of the pools never are.
     bool swappable() const;
     // Bytes in pages of the pools.
     size_t pooled() const;
-    // What was obtained, for the log: "2 MiB pages from the huge page pool".
+    // What was obtained, for the log: "2 MiB pages from the huge page pool", or "pages of several kinds" and how many MiB of each.
     std::string describe() const;
 };
 
@@ -83,7 +83,8 @@ bool pages_leave_pools(page_block & block);
 // is other memory.
 void pages_forked();
 
-// Frees a block. What is not a block (any more) is left alone and said, and false returned; a block that is not owned is no concern of ours.
+// Frees a block. One that is no more is left alone and said, and false returned, even if another has got its address. A block without
+// id is somebody else's, which is fine.
 bool pages_free(const page_block & block);
 
 // All blocks there are: bytes by purpose and kind.

@@ -218,7 +218,7 @@ bool ggml_zen5_is_coded(const ggml_tensor * tensor) {
 ggml_backend_buffer_t ggml_zen5_coded_buffer_from_ptr(void * base, size_t size) {
     using namespace ggml::cpu::zen5;
 
-    ggml::host::page_block block;  // not owned
+    ggml::host::page_block block;  // not ours to free
     block.base = base;
     block.size = size;
     return new_coded_buffer(ggml_backend_cpu_zen5_coded_buffer_type(), block, size);

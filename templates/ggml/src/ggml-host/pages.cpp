@@ -402,9 +402,10 @@ page_block pages_alloc(purpose use, size_t size, const page_policy & policy) {
              "--load-mode mmap leaves them in the model's file", ordinary / mib, available / mib);
     }
     const page_kind asked = policy.pages == huge_pages::gib ? page_kind::gib : page_kind::mib2;
-    if ((policy.pages == huge_pages::hugetlb || policy.pages == huge_pages::gib) && block.missing[(int) asked] > 0) {
-        warn("the huge page pool has no room for %zu of %zu MiB of weights (%s sets its size); they are in %s", round_up(block.missing[(int) asked], mib) / mib,
-             size / mib, asked == page_kind::gib ? "/sys/kernel/mm/hugepages/hugepages-1048576kB/nr_hugepages" : "vm.nr_hugepages",
+    const size_t lacks = std::min(size, block.missing[(int) asked]);
+    if ((policy.pages == huge_pages::hugetlb || policy.pages == huge_pages::gib) && lacks > 0) {
+        warn("the huge page pool has no room for %zu of %zu MiB of weights (%s sets its size); they are in %s", round_up(lacks, mib) / mib,
+             round_up(size, mib) / mib, asked == page_kind::gib ? "/sys/kernel/mm/hugepages/hugepages-1048576kB/nr_hugepages" : "vm.nr_hugepages",
              block.describe().c_str());
     }
     return block;

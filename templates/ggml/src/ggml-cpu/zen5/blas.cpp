@@ -36,9 +36,10 @@ static bool prepare_blas() {
     return wide;
 }
 
-static bool has_blas() {
-    static const bool has = host::get_switches().blas == host::blas_use::slices && prepare_blas();
-    return has;
+static bool has_blas = false;
+
+void blas_init() {
+    has_blas = host::get_switches().blas == host::blas_use::slices && prepare_blas();
 }
 
 // What `mage blas` measured: F32 weights gain from BLAS's blocking once enough rows of activations share them. Where F16 and BF16 must be made
@@ -49,7 +50,7 @@ static bool wins(const ggml_tensor * weights, int64_t n) {
 
 bool blas_takes(const ggml_tensor * op) {
     const ggml_tensor * src1 = op->src[1];
-    return op->op == GGML_OP_MUL_MAT && has_blas() && src1->ne[2] == 1 && src1->ne[3] == 1 && wins(op->src[0], src1->ne[1]);
+    return op->op == GGML_OP_MUL_MAT && has_blas && src1->ne[2] == 1 && src1->ne[3] == 1 && wins(op->src[0], src1->ne[1]);
 }
 
 // Rows of weights that are multiplied at a time: BLAS packs the activations again for each slice, so a slice is not small, but every thread
@@ -86,6 +87,8 @@ void blas_mul_mat(const ggml_compute_params * params, ggml_tensor * op) {
         bli_thread_set_num_threads(1);  // of what this thread calls
         alone = true;
     }
+    // Nobody is in the product before any more, nor in the next one already: its chunks are counted and its work memory is shared out by other rules.
+    ggml_barrier(params->threadpool);
     if (params->ith == 0) {
         ggml_threadpool_chunk_set(params->threadpool, params->nth);
     }
@@ -101,9 +104,12 @@ void blas_mul_mat(const ggml_compute_params * params, ggml_tensor * op) {
         cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, n, rows, k, 1.0f, (const float *) activations->data,
                     activations->nb[1] / sizeof(float), slice, k, 0.0f, (float *) op->data + first, op->nb[1] / sizeof(float));
     }
+    ggml_barrier(params->threadpool);
 }
 
 #else
+
+void blas_init() {}
 
 bool blas_takes(const ggml_tensor *) {
     return false;

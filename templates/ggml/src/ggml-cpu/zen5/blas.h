@@ -11,6 +11,9 @@
 
 namespace ggml::cpu::zen5 {
 
+// Readies the library if it is wanted. It may change the environment, so it is called before there are threads that read it.
+void blas_init();
+
 // Whether a MUL_MAT of coded weights is one that BLAS was measured to do faster than our kernels. What it says of a shape never changes.
 bool blas_takes(const ggml_tensor * op);
 

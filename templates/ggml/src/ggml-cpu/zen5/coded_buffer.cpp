@@ -243,6 +243,8 @@ ggml_backend_buffer_type_t ggml_backend_cpu_zen5_coded_buffer_type(void) {
         const bool codes = ggml::host::get_switches().code != ggml::host::code_policy::off;
         if (!codes) {
             ggml::host::note("float weights are not coded: ZT_CODE=off");
+        } else {
+            blas_init();
         }
         return ggml::host::get_switches().enabled && codes;
     }();

@@ -101,11 +101,13 @@ static const float * row_of(const ggml_tensor * t, int64_t row) {
 }
 
 // This thread's share of the quantization of src, group by group: whole rows if there are enough of them, else parts of rows.
-static void quantize(activation f, const ggml_compute_params * params, const ggml_tensor * src, const row_groups & groups, uint8_t * to) {
+static void quantize(activation f, const ggml_zen5_crew & crew, const ggml_compute_params * params, const ggml_tensor * src,
+                     const row_groups & groups, uint8_t * to) {
+    const int     nth    = crew.quantizes_alone(params->ith) ? 1 : params->nth;
     const int64_t bytes  = block_bytes(f);
     const int64_t blocks = block_count(f, src->ne[0]);
-    const int64_t parts  = groups.n >= params->nth ? 1 : std::min<int64_t>(params->nth, blocks);
-    for (int64_t unit = params->ith; unit < groups.n * parts; unit += params->nth) {
+    const int64_t parts  = groups.n >= nth ? 1 : std::min<int64_t>(nth, blocks);
+    for (int64_t unit = params->ith; params->ith < nth && unit < groups.n * parts; unit += nth) {
         const int64_t row    = unit / parts;
         const int64_t part   = unit % parts;
         const int64_t first  = blocks * part / parts;
@@ -163,13 +165,7 @@ void mul_mat(ggml_compute_params * params, ggml_tensor * op, multiplier & m) {
     bool             ready;
     uint8_t *        activations = crew.activations.find(params, src1, m.format, m.tall == 1, ready);
     if (!ready) {
-        ggml_compute_params quantizers = *params;
-        if (crew.quantizes_alone(params->ith)) {
-            quantizers.nth = 1;
-        }
-        if (quantizers.ith < quantizers.nth) {
-            quantize(m.format, &quantizers, src1, groups, activations);
-        }
+        quantize(m.format, crew, params, src1, groups, activations);
     }
     const bool chunks = !multiplier::few(groups.n);
     if (chunks && params->ith == 0) {
@@ -250,7 +246,7 @@ void mul_mat_id(ggml_compute_params * params, ggml_tensor * op, multiplier & m) 
         ggml_threadpool_chunk_set(params->threadpool, params->nth);
     }
     if (!ready) {
-        quantize(m.format, params, src1, row_groups(ggml_nrows(src1), 1), quantized);
+        quantize(m.format, crew, params, src1, row_groups(ggml_nrows(src1), 1), quantized);
     }
     ggml_barrier(params->threadpool);
 

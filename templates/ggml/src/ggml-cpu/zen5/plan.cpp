@@ -2,10 +2,16 @@
 
 #include "matmul.h"
 #include "products.h"
+#include "zen5.h"
 
+#include "ggml-backend-impl.h"
+#include "ggml-host/log.h"
+#include "ggml-host/switches.h"
 #include "ggml-impl.h"
 
 #include <algorithm>
+#include <atomic>
+#include <unordered_map>
 
 namespace ggml::cpu::zen5 {
 
@@ -110,6 +116,24 @@ static bool uses_work(const ggml_tensor * op) {
     }
 }
 
+// Operations of which upstream hands out rows, where there is but one: thread 0 does it in any case.
+static bool has_one_row(const ggml_tensor * op) {
+    switch (op->op) {
+        case GGML_OP_ADD:
+        case GGML_OP_SUB:
+        case GGML_OP_MUL:
+        case GGML_OP_DIV:
+        case GGML_OP_SCALE:
+        case GGML_OP_UNARY:
+        case GGML_OP_GLU:
+        case GGML_OP_NORM:
+        case GGML_OP_RMS_NORM:
+            return ggml_nrows(op) == 1;
+        default:
+            return false;
+    }
+}
+
 // Elements that an operation goes through.
 static int64_t work_of(const ggml_tensor * op) {
     // rows are set in a tensor of which most stays as it is
@@ -117,13 +141,13 @@ static int64_t work_of(const ggml_tensor * op) {
 }
 
 static bool done_alone(const ggml_tensor * op) {
-    return divisible(op) && op->src[0] != nullptr && work_of(op) <= small_op;
+    return divisible(op) && op->src[0] != nullptr && (work_of(op) <= small_op || has_one_row(op));
 }
 
 // A product of few rows: its threads need not agree who does what before they begin.
 static bool is_few(const ggml_tensor * op) {
-    return op->op == GGML_OP_MUL_MAT && ggml_nrows(op->src[1]) > 0 && multiplier::few(ggml_nrows(op->src[1])) &&
-           with_multiplier(op, [](const multiplier &, auto) {});
+    const int64_t n = op->op == GGML_OP_MUL_MAT ? ggml_nrows(op->src[1]) : op->op == GGML_OP_MUL_MAT_ID ? op->src[2]->ne[1] : 0;
+    return n > 0 && (op->op == GGML_OP_MUL_MAT ? multiplier::few(n) : n == 1) && with_multiplier(op, [](const multiplier &, auto) {});
 }
 
 // Which of the shared buffers a product's activations are in.
@@ -145,6 +169,7 @@ void plan::make(const ggml_cgraph * cgraph, const ggml_cplan * cplan, int n_thre
     steps.assign(cgraph->n_nodes, { true, false, false, 0 });
     products.clear();
     scratch_bytes = 0;
+    n_operations  = 0;
 
     const uint8_t *     work = (const uint8_t *) cplan->work_data;
     const ggml_tensor * held[shared_activations::kinds] = {};  // what the buffers of activations hold
@@ -178,30 +203,42 @@ void plan::make(const ggml_cgraph * cgraph, const ggml_cplan * cplan, int n_thre
             behind.add(mine);
         } else if (is_few(op)) {
             with_multiplier(op, [&](const multiplier & m, auto at) {
-                const ggml_tensor * src1   = op->src[1];
-                const int           kind   = kind_of(op, m);
-                const auto &        buffer = activations.at(kind);
-                const bool          ready  = held[kind] == src1;
-                const bool          alone  = !ready && ggml_nelements(src1) <= small_op;
+                const ggml_tensor * src1    = op->src[1];
+                const int           kind    = kind_of(op, m);
+                const auto &        buffer  = activations.at(kind);
+                const bool          experts = op->op == GGML_OP_MUL_MAT_ID;
+                const bool          ready   = held[kind] == src1;
+                const bool          alone   = !ready && ggml_nelements(src1) <= small_op;
 
-                // Activations that are there are read and multiplied at once. Else all threads meet inside, between quantization and product,
-                // and only what comes before that can be disturbed.
                 const access in      = of_tensor(src1, false, alone);
                 const access into    = { buffer.base, buffer.base + buffer.size, true, alone, false };
                 const access held_in = { buffer.base, buffer.base + buffer.size, false, false, false };
                 const access out     = of_tensor(op, true, false);
-                const access scratch = { work, work + cplan->work_size, true, false, true };
+                const access scratch = { work, work + cplan->work_size, true, false, !experts };
 
-                meets = behind.disturb_any(ready ? std::vector<access>{ held_in, out, scratch } : std::vector<access>{ in, into });
-                if (meets || !ready) {
+                // Activations that are there are multiplied at once. Else all threads meet inside, behind their quantization, or when thread 0 has
+                // looked up the experts; only what comes before that can be disturbed.
+                const bool          meets_inside = !ready || experts;
+                std::vector<access> early;
+                if (!ready) {
+                    early = { in, into };
+                }
+                if (experts) {
+                    early.push_back(of_tensor(op->src[2], false, true));
+                    early.push_back({ work, work + cplan->work_size, true, true, false });
+                }
+                meets = behind.disturb_any(meets_inside ? early : std::vector<access>{ held_in, out, scratch });
+                if (meets || meets_inside) {
                     behind.clear();
                 }
                 behind.add({ held_in, out, scratch });
 
                 s.quantizes_alone = alone;
                 held[kind]        = shared_activations::steady(src1) ? src1 : nullptr;
-                products.push_back({ op->src[0], m.panel_count(), at });
-                scratch_bytes = std::max(scratch_bytes, m.scratch_size());
+                if (!experts) {  // which ones are read nobody knows before
+                    products.push_back({ op->src[0], m.panel_count(), at });
+                    scratch_bytes = std::max(scratch_bytes, m.scratch_size());
+                }
             });
         } else {
             with_multiplier(op, [&](const multiplier & m, auto) {
@@ -211,6 +248,7 @@ void plan::make(const ggml_cgraph * cgraph, const ggml_cplan * cplan, int n_thre
             behind.clear();
             behind.add_opaque();
         }
+        n_operations++;
         s.upcoming = (int) products.size();
         if (last >= 0) {
             steps[last].barrier = meets;
@@ -219,6 +257,18 @@ void plan::make(const ggml_cgraph * cgraph, const ggml_cplan * cplan, int n_thre
     }
     if (last >= 0) {
         steps[last].barrier = false;  // they meet at the end of the graph anyway
+    }
+    say(products.size());
+}
+
+// Graphs of one kind are made again and again.
+void plan::say(size_t n_products) const {
+    static std::atomic<size_t> said{ 0 };
+
+    const auto   met   = [](const step & s) { return s.barrier; };
+    const size_t least = std::count_if(steps.begin(), steps.end(), met);
+    if (n_products > 0 && said.exchange(least) != least) {
+        host::note("graph of %d operations: threads meet %zu times between them", n_operations, least + 1);
     }
 }
 
@@ -238,4 +288,47 @@ int plan::next_meeting(int node) const {
     return node + 1;
 }
 
+// Whether a tensor's memory is written under another name between two nodes.
+static bool written_between(const ggml_cgraph * cgraph, const ggml_tensor * t, int first, int last) {
+    const ggml_tensor * owner = t->view_src != nullptr ? t->view_src : t;
+    return std::any_of(cgraph->nodes + first, cgraph->nodes + last,
+                       [&](const ggml_tensor * n) { return n->view_src == owner && !ggml_op_is_empty(n->op); });
+}
+
 }  // namespace ggml::cpu::zen5
+
+// Products that read the same activations follow each other: between Q, K and V nobody has to wait then.
+void ggml_zen5_order_graph(ggml_backend_t backend, ggml_cgraph * cgraph, ggml_backend_graph_optimize_params * params) {
+    using namespace ggml::cpu::zen5;
+
+    if (!ggml::host::get_switches().graph) {
+        return;
+    }
+    auto product = [](const ggml_tensor * t) { return t->op == GGML_OP_MUL_MAT && t->src[0]->op == GGML_OP_NONE && t->view_src == nullptr; };
+
+    std::unordered_map<const ggml_tensor *, int> last;  // where the last product of each activations is
+    for (int i = 0; i < cgraph->n_nodes; i++) {
+        ggml_tensor * node = cgraph->nodes[i];
+        if (!product(node)) {
+            continue;
+        }
+        const auto before = last.find(node->src[1]);
+        if (before == last.end()) {
+            last[node->src[1]] = i;
+            continue;
+        }
+        const int to = before->second + 1;
+        if (to < i && !written_between(cgraph, node->src[1], to, i)) {
+            std::rotate(cgraph->nodes + to, cgraph->nodes + i, cgraph->nodes + i + 1);
+            for (auto & entry : last) {
+                entry.second += entry.second >= to ? 1 : 0;
+            }
+            before->second = to;
+        } else {
+            before->second = i;
+        }
+    }
+
+    GGML_UNUSED(backend);
+    GGML_UNUSED(params);
+}

@@ -71,6 +71,9 @@ class plan {
     std::vector<step>    steps;  // by node
     std::vector<product> products;
     size_t               scratch_bytes = 0;
+    int                  n_operations  = 0;
+
+    void say(size_t n_products) const;
 };
 
 }  // namespace ggml::cpu::zen5

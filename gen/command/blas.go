@@ -53,6 +53,6 @@ func BLAS(ctx context.Context, r Run) error {
 		if err != nil {
 			return err
 		}
-		return r.publish(found, "blas.json", gemm.Table)
+		return r.publish(found, report.ProductsName, report.Report.ProductsTable)
 	})
 }

@@ -2,7 +2,7 @@ package command
 
 import (
 	"context"
-	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -53,7 +53,7 @@ func Flags(ctx context.Context, r Run) error {
 		if err != nil {
 			return err
 		}
-		return r.publish(found, "flags.json", flags.Table)
+		return r.publish(found, report.ChoicesName, report.Report.ChoicesTable)
 	})
 }
 
@@ -90,16 +90,8 @@ func roundsOr(otherwise, least int) (int, error) {
 }
 
 // publish prints a report as table does and writes it to the folder of reports under a name.
-func (r Run) publish(found report.Report, name string, table func(io.Writer, report.Report) error) error {
-	fmt.Println()
-	if err := table(os.Stdout, found); err != nil {
-		return err
-	}
-	text, err := json.MarshalIndent(found, "", "  ")
-	if err != nil {
-		return err
-	}
-	if err := report.WriteFile(r.Workspace.Report(), name, append(text, '\n')); err != nil {
+func (r Run) publish(found report.Report, name string, table func(report.Report, io.Writer) error) error {
+	if err := errors.Join(table(found, os.Stdout), found.WriteSurvey(r.Workspace.Report(), name)); err != nil {
 		return err
 	}
 	fmt.Printf("report: %s\n", filepath.Join(r.Workspace.Report(), name))

@@ -35,7 +35,7 @@ func ReportPage(ctx context.Context, r Run) error {
 }
 
 // ReportReadme writes what was measured last between the README's markers: the ratios of `mage verify`, and the tables of `mage types`,
-// `mage features` and `mage scaling`, whichever there are. A run of accuracy alone has no ratios.
+// `mage features`, `mage scaling`, `mage blas` and `mage flags`, whichever there are. A run of accuracy alone has no ratios.
 func ReportReadme(ctx context.Context, r Run) error {
 	type part struct {
 		report.Report
@@ -49,6 +49,7 @@ func ReportReadme(ctx context.Context, r Run) error {
 	}{
 		{report.FileName, report.Report.Readme}, {report.TypesName, report.Report.ReadmeTypes},
 		{report.FeaturesName, report.Report.ReadmeFeatures}, {report.ScalingName, report.Report.ReadmeScaling},
+		{report.ProductsName, report.Report.ReadmeProducts}, {report.ChoicesName, report.Report.ReadmeChoices},
 	} {
 		found, err := report.ReadSurvey(r.Workspace.Report(), x.name)
 		if errors.Is(err, fs.ErrNotExist) {

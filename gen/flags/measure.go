@@ -3,9 +3,7 @@ package flags
 import (
 	"context"
 	"fmt"
-	"io"
 	"strconv"
-	"text/tabwriter"
 	"time"
 
 	"github.com/llama-zen-turbo/llama-zen-turbo/gen/build"
@@ -15,12 +13,6 @@ import (
 	"github.com/llama-zen-turbo/llama-zen-turbo/gen/statistics"
 	"github.com/llama-zen-turbo/llama-zen-turbo/gen/throughput"
 	"github.com/llama-zen-turbo/llama-zen-turbo/gen/workspace"
-)
-
-// Quantities of the report.
-const (
-	OverDefault = "speed over the default build" // ratio of t/s; Build is the choice, Case the workload
-	Size        = "size of zt-probe"             // MiB, with libraries of its own; Build is the choice
 )
 
 // Default is what the build that choices are held against is called.
@@ -70,7 +62,7 @@ func Measure(ctx context.Context, w workspace.Workspace, log *progress.Log, o Op
 		if err != nil {
 			return r, err
 		}
-		r.Results = append(r.Results, report.Result{Part: "flags", Build: p.Name, Quantity: Size, Unit: "MiB", Value: float64(bytes) / (1 << 20), Verdict: report.Info})
+		r.Results = append(r.Results, report.Result{Part: "flags", Build: p.Name, Quantity: report.Size, Unit: "MiB", Value: float64(bytes) / (1 << 20), Verdict: report.Info})
 	}
 	err := log.Step(ctx, "flags", func(ctx context.Context, s *progress.Step) error {
 		session := throughput.Session{Threads: o.Threads, Least: o.Rounds, Most: o.Rounds, Count: s.Count}
@@ -155,7 +147,7 @@ func compare(tests []throughput.Test, series []throughput.Series, of []Model) (r
 			results = append(results, report.Result{Part: "flags", Model: m.Name, Build: t.Subjects[k].Name, Case: p.what.Name, Quantity: report.Speed, Unit: "t/s",
 				Value: statistics.Median(values), Samples: values, Verdict: report.Info, Note: "beside " + t.Subjects[1-k].Name})
 		}
-		results = append(results, report.Result{Part: "flags", Model: m.Name, Build: t.Subjects[1].Name, Case: p.what.Name, Quantity: OverDefault,
+		results = append(results, report.Result{Part: "flags", Model: m.Name, Build: t.Subjects[1].Name, Case: p.what.Name, Quantity: report.SpeedOverDefault,
 			Value: statistics.Median(p.Ratios), Interval: &in, Samples: p.Ratios, Verdict: report.Info, Note: says(in)})
 	}
 	return results, notes, nil
@@ -170,28 +162,4 @@ func says(in statistics.Interval) string {
 		return "slower"
 	}
 	return "neutral"
-}
-
-// Table writes the ratios for a terminal.
-func Table(w io.Writer, r report.Report) error {
-	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(tw, "choice\tmodel\tworkload\tover the default\t95 %\t")
-	for _, x := range r.Results {
-		if x.Quantity == OverDefault {
-			fmt.Fprintf(tw, "%s\t%s\t%s\t%.3f\t%.3f .. %.3f\t%s\n", x.Build, x.Model, x.Case, x.Value, x.Interval.Low, x.Interval.High, x.Note)
-		}
-	}
-	if err := tw.Flush(); err != nil {
-		return err
-	}
-	fmt.Fprintln(w)
-	for _, x := range r.Results {
-		if x.Quantity == Size {
-			fmt.Fprintf(w, "%s: %.1f MiB\n", x.Build, x.Value)
-		}
-	}
-	for _, note := range r.Environment.Notes {
-		fmt.Fprintln(w, note)
-	}
-	return nil
 }

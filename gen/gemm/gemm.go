@@ -15,19 +15,6 @@ import (
 	"github.com/llama-zen-turbo/llama-zen-turbo/gen/statistics"
 )
 
-// Quantities of the report. Model is the matrix, Case the number of tokens, Build who multiplied.
-const (
-	Speed    = "product"          // GFLOP/s: two operations for each weight and token
-	OverOurs = "speed over ours"  // ratio
-	Error    = "error of product" // squared difference to stock's product, as a share of its square
-)
-
-// Those who multiply without a library.
-const (
-	Ours  = "ours"
-	Stock = "stock"
-)
-
 // Shape is a product of m x k weights with n tokens.
 type Shape struct {
 	Type    string // f32, f16 or bf16
@@ -71,7 +58,7 @@ type line struct {
 }
 
 func (l line) contestant() string {
-	if l.Name == Ours || l.Name == Stock {
+	if l.Name == report.Ours || l.Name == report.Stock {
 		return l.Name
 	}
 	return l.Name + ", " + l.How
@@ -165,7 +152,7 @@ func (m *measured) add(lines []line) error {
 		m.ns[l.contestant()] = append(m.ns[l.contestant()], l.NS...)
 		m.nmse[l.contestant()] = max(m.nmse[l.contestant()], l.NMSE)
 	}
-	for _, who := range []string{Ours, Stock} {
+	for _, who := range []string{report.Ours, report.Stock} {
 		if m.ns[who] == nil {
 			return fmt.Errorf("nothing was measured of %s; is ZT_DISABLE set, or ZT_CODE=off?", who)
 		}
@@ -189,7 +176,7 @@ func results(shapes []Shape, taken []measured) (list []report.Result) {
 	groups, same := map[string][][]float64{}, map[string][]float64{}
 	for _, m := range taken {
 		for _, who := range m.contestants {
-			r, s := m.ratios(Ours, who)
+			r, s := m.ratios(report.Ours, who)
 			groups[who], same[who] = append(groups[who], r), append(same[who], s...)
 		}
 	}
@@ -198,20 +185,20 @@ func results(shapes []Shape, taken []measured) (list []report.Result) {
 		for _, who := range m.contestants {
 			base := report.Result{Part: "blas", Model: shape.model(), Case: shape.tokens(), Build: who, Verdict: report.Info}
 			speed := base
-			speed.Quantity, speed.Unit = Speed, "GFLOP/s"
+			speed.Quantity, speed.Unit = report.Product, "GFLOP/s"
 			for _, ns := range m.ns[who] {
 				speed.Samples = append(speed.Samples, 2*float64(shape.M)*float64(shape.K)*float64(shape.N)/ns)
 			}
 			speed.Value = statistics.Median(speed.Samples)
 			wrong := base
-			wrong.Quantity, wrong.Value = Error, m.nmse[who]
+			wrong.Quantity, wrong.Value = report.ProductError, m.nmse[who]
 			list = append(list, speed, wrong)
-			if who == Ours {
+			if who == report.Ours {
 				continue
 			}
 			ratio := base
-			ratio.Quantity = OverOurs
-			ratio.Samples, _ = m.ratios(Ours, who)
+			ratio.Quantity = report.SpeedOverOurs
+			ratio.Samples, _ = m.ratios(report.Ours, who)
 			ratio.Value = statistics.Median(ratio.Samples)
 			in := statistics.PoolWith(same[who], groups[who]...).Ratio(ratio.Samples)
 			ratio.Interval = &in

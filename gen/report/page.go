@@ -31,11 +31,12 @@ var (
 // say what else of it there is.
 func (r Report) HTML(w io.Writer, history []Entry, notes []string, beside Beside) error {
 	return pageTemplate.Execute(w, &page{Report: r, history: history, HistoryNotes: notes,
-		Types: beside.Types.types(), Features: beside.Features.features(), Scaling: beside.Scaling.scaling()})
+		Types: beside.Types.types(), Features: beside.Features.features(), Scaling: beside.Scaling.scaling(),
+		Products: beside.Products.products(), Choices: beside.Choices.choices()})
 }
 
 // Beside is what was measured besides `mage verify`, each without results where it was not.
-type Beside struct{ Types, Features, Scaling Report }
+type Beside struct{ Types, Features, Scaling, Products, Choices Report }
 
 // Widths of plots: on a desktop, on a phone held upright, and of the small ones of the history, in CSS pixels.
 const (
@@ -51,6 +52,8 @@ type page struct {
 	Types        *types // nil if they were not measured
 	Features     *grid  // likewise
 	Scaling      *grid  // likewise
+	Products     *grid  // likewise
+	Choices      *grid  // likewise
 
 	history []Entry
 	figures int // drawn so far, for their names

@@ -22,6 +22,11 @@ const (
 	Barriers         = "barriers of a token"             // of each thread, of Build
 	OnByDefault      = "on by default"                   // 1 or 0: of a feature, with how to turn it on and off as Note
 	NotShown         = "not shown here"                  // of a feature that the machine cannot show; Note says why
+	Product          = "product"                         // GFLOP/s of Build, two operations for each weight and token; Model is the matrix, Case the number of tokens
+	ProductError     = "error of product"                // squared difference to stock's product, over its square
+	SpeedOverOurs    = "speed over ours"                 // ratio of such products
+	SpeedOverDefault = "speed over the default build"    // ratio of t/s; Build is a compiler choice
+	Size             = "size"                            // MiB of a program of Build, with libraries of its own
 	Noise            = "A/A noise"                       // ratio of two runs of one build to each other, less 1; Case is the workload
 )
 

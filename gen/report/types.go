@@ -95,6 +95,8 @@ func (r Report) floats() *floats {
 // hundredths is a number of bits: three digits would hide what palettes and directories take.
 func hundredths(bits float64) string { return strconv.FormatFloat(bits, 'f', 2, 64) }
 
+func thousandths(ratio float64) string { return strconv.FormatFloat(ratio, 'f', 3, 64) }
+
 // modelResults are those of one model.
 type modelResults []Result
 

@@ -19,6 +19,8 @@ const (
 	TypesName    = "types.json"
 	FeaturesName = "features.json"
 	ScalingName  = "scaling.json"
+	ProductsName = "blas.json"
+	ChoicesName  = "flags.json"
 )
 
 // Write writes r to FileName in dir, which it makes where it is missing, the page to PageName, and an entry to the history, of
@@ -125,6 +127,7 @@ func (r Report) page(dir string) ([]byte, error) {
 		to         *Report
 	}{
 		{TypesName, "speeds by type", &beside.Types}, {FeaturesName, "features", &beside.Features}, {ScalingName, "speeds by threads", &beside.Scaling},
+		{ProductsName, "products by BLAS", &beside.Products}, {ChoicesName, "compiler choices", &beside.Choices},
 	} {
 		found, err := ReadSurvey(dir, x.name)
 		if err == nil {

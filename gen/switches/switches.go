@@ -33,7 +33,7 @@ var table = []Switch{
 	{"ZT_GRAPH", "0|1", "1", "0: threads meet behind every operation of a graph, as upstream's do, not only where they must", Run},
 	{"ZT_BARRIER", "auto|flat|tree", "auto", "how threads meet: flat: all in one place; tree: those of an L3 first; auto: tree where each thread stays on its L3 and there are several", Run},
 	{"ZT_STEAL", "0|1", "1", "0: each thread does its own part of a product of few rows, and none of the others'", Run},
-	{"ZT_AHEAD", "off|wait", "wait", "what a thread does that waits for others: wait: fetches the start of its next weights; off: nothing", Run},
+	{"ZT_AHEAD", "off|wait|layer|copy", "wait", "who brings weights nearer before they are read: wait: a thread that waits for others, the start of its own next ones; layer: a thread more, what comes next; copy: one more that copies the next weights into a buffer; off: nobody", Run},
 	{"ZT_WAITS", "0|1", "0", "count how often and how long threads wait for each other, for zt-probe speed", Run},
 	{"ZT_SYSFS", "path", "/sys", "folder to read the topology of CPUs, caches and NUMA nodes from: a simulated machine, for tests", Run},
 	{"ZT_BLAS", "0|1|slices", "0", "1: let ggml hand large products to BLAS and its threads; slices: our threads call BLAS for slices of float weights, in shapes that were measured to gain; no longer stock's bits", Run},

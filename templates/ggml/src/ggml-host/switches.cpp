@@ -96,11 +96,17 @@ static idle_threads read_ahead() {
     if (value == nullptr || value[0] == '\0' || strcmp(value, "wait") == 0) {
         return idle_threads::fetch;
     }
-    if (strcmp(value, "off") != 0) {
-        warn("ZT_AHEAD=%s is not one of off, wait; using wait", value);
-        return idle_threads::fetch;
+    if (strcmp(value, "off") == 0) {
+        return idle_threads::wait;
     }
-    return idle_threads::wait;
+    if (strcmp(value, "layer") == 0) {
+        return idle_threads::layer;
+    }
+    if (strcmp(value, "copy") == 0) {
+        return idle_threads::copy;
+    }
+    warn("ZT_AHEAD=%s is not one of off, wait, layer, copy; using wait", value);
+    return idle_threads::fetch;
 }
 
 // On Zen 4 software prefetch never won over the hardware's and at times lost; on an Intel server it brought decode from 84 to

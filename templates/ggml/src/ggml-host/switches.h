@@ -10,7 +10,7 @@ namespace ggml::host {
 
 enum class code_policy { automatic, b11, b12, off };
 enum class blas_use { off, backend, slices };
-enum class idle_threads { wait, fetch };
+enum class idle_threads { wait, fetch, layer, copy };
 enum class meeting_place { automatic, flat, tree };
 
 enum class choice { automatic, off, on };
@@ -28,7 +28,7 @@ struct switches {
     bool          graph   = true;                      // ZT_GRAPH=0: threads meet behind every operation
     meeting_place meet    = meeting_place::automatic;  // ZT_BARRIER=auto|flat|tree: all threads in one place, or those of an L3 first
     bool          steal   = true;                      // ZT_STEAL=0: each thread does its own part of a product of few rows and no more
-    idle_threads  idle    = idle_threads::fetch;       // ZT_AHEAD=off|wait: what a thread does that waits for others
+    idle_threads  idle    = idle_threads::fetch;       // ZT_AHEAD=off|wait|layer|copy: who brings weights nearer before they are read
     bool          waits   = false;                     // ZT_WAITS=1 counts barriers and how long threads wait there
 
     // Of libzenturbo-preload.so:

@@ -41,7 +41,12 @@ ggml_zen5_crew::ggml_zen5_crew(const ggml_threadpool_params & params, bool lasts
     active(params.n_threads),
     meeting(domains_of(places, params.n_threads)),
     cards(domains_of(places, params.n_threads)),
-    workers(params.n_threads) {}
+    workers(params.n_threads) {
+    const host::idle_threads idle = host::get_switches().idle;
+    if (lasts && (idle == host::idle_threads::layer || idle == host::idle_threads::copy)) {
+        ahead = std::make_unique<runner>(params.n_threads, idle == host::idle_threads::copy);
+    }
+}
 
 ggml_zen5_crew & ggml_zen5_crew::of(const ggml_compute_params * params) {
     return *ggml_threadpool_crew(params->threadpool);
@@ -60,12 +65,18 @@ void ggml_zen5_crew::start(const ggml_cgraph * cgraph, const ggml_cplan * cplan,
     } else {
         graph.drop();
     }
+    if (ahead != nullptr && !graph.all_products().empty()) {
+        ahead->start(graph.all_products(), n);
+    }
     if (host::get_switches().waits) {
         began = __rdtsc();
     }
 }
 
 void ggml_zen5_crew::end() {
+    if (ahead != nullptr) {
+        ahead->stop();
+    }
     seats::stand_up();
     if (!host::get_switches().waits) {
         return;
@@ -96,12 +107,20 @@ bool ggml_zen5_crew::quantizes_alone(int ith) const {
     return graph.planned() && graph.at(workers[ith].node).quantizes_alone;
 }
 
-void ggml_zen5_crew::begin_product(int ith) {
-    if (graph.planned()) {
-        worker & w = workers[ith];
-        w.upcoming = graph.at(w.node).upcoming;
-        w.fetch    = nullptr;
+const uint8_t * ggml_zen5_crew::begin_product(int ith) {
+    if (!graph.planned()) {
+        return nullptr;
     }
+    worker &  w = workers[ith];
+    const int n = graph.at(w.node).upcoming;
+    w.upcoming  = n;
+    w.fetch     = nullptr;
+    if (ahead == nullptr) {
+        return nullptr;
+    }
+    const bool planned = graph.at(w.node).is_product;
+    ahead->comes_to(ith, n);
+    return planned ? ahead->copy_of(n - 1) : nullptr;
 }
 
 void ggml_zen5_crew::wait(int ith) {

@@ -3,6 +3,7 @@
 #include "barrier.h"
 #include "deal.h"
 #include "plan.h"
+#include "runner.h"
 #include "seats.h"
 #include "shared.h"
 
@@ -10,6 +11,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <memory>
 #include <vector>
 
 // What the threads of a pool have in common beyond what ggml gives them. Its name is C's, which knows it as a pointer.
@@ -38,6 +40,8 @@ struct ggml_zen5_crew {
     deal                                  cards;
     std::vector<worker>                   workers;
 
+    std::unique_ptr<ggml::cpu::zen5::runner> ahead;  // nullptr: nobody runs ahead
+
     ggml_zen5_crew(const ggml_threadpool_params & params, bool lasts);
 
     // That of a thread pool.
@@ -59,8 +63,8 @@ struct ggml_zen5_crew {
     // Whether thread 0 quantizes the activations of the product that thread ith has come to.
     bool quantizes_alone(int ith) const;
 
-    // Thread ith begins with the weights of a product.
-    void begin_product(int ith);
+    // Thread ith begins with the weights of a product. Where they have been copied to, if they have, else nullptr.
+    const uint8_t * begin_product(int ith);
 
   private:
     void fetch_some(worker & w, int ith);

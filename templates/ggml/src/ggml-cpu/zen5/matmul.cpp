@@ -59,7 +59,6 @@ void multiplier::run(const ggml_compute_params * params, const product * product
             }
         };
         ggml_zen5_crew & crew = ggml_zen5_crew::of(params);
-        crew.begin_product(params->ith);
         if (!host::get_switches().steal || params->nth == 1 || total >= deal::most) {
             const units mine = share(total, params->ith, params->nth);
             pass(mine.begin, mine.end);
@@ -176,6 +175,9 @@ void mul_mat(ggml_compute_params * params, ggml_tensor * op, multiplier & m) {
     }
     const product whole = { 0, activations, groups, nullptr };
     m.set_scratch(work_memory(params) + params->ith * std::max(m.scratch_size(), chunks ? 0 : crew.graph.scratch()));
+    if (const uint8_t * nearer = crew.begin_product(params->ith)) {
+        m.read_from(nearer);
+    }
     m.run(params, &whole, 1);
 }
 
@@ -269,6 +271,7 @@ void mul_mat_id(ggml_compute_params * params, ggml_tensor * op, multiplier & m) 
         ggml_barrier(params->threadpool);
     }
     m.set_scratch(work + at.end + params->ith * m.scratch_size());
+    crew.begin_product(params->ith);
     m.run(params, products, count);
 }
 

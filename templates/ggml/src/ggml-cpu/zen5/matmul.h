@@ -55,6 +55,9 @@ class multiplier {
     // Panels of a matrix.
     int64_t panel_count() const { return panels; }
 
+    // Has this thread read the weights of a dense product somewhere else than in their tensor.
+    virtual void read_from(const uint8_t * weights) { GGML_UNUSED(weights); }
+
     // This thread's share of count products, none of which has fewer than one row. Unless all have few, the threadpool's chunk counter
     // is at nth.
     void run(const ggml_compute_params * params, const product * products, int64_t count) const;

@@ -17,6 +17,7 @@ const uint8_t * packed_panel(const ggml_tensor * weights, int64_t panel) {
 packed_multiplier::packed_multiplier(const weight_type & type, ggml_tensor * op) :
     multiplier(op, type.format, tile_rows, tile_cols, op->src[0]->ne[0] / type.block * type.panel_bytes()),
     type(type),
+    weights((const uint8_t *) op->src[0]->data),
     blocks(op->src[0]->ne[0] / type.block) {}
 
 size_t packed_multiplier::scratch_size() const {
@@ -109,7 +110,7 @@ void packed_multiplier::expand_panels(const product & p, int64_t first, int64_t 
 }
 
 const uint8_t * packed_multiplier::packed(const product & p, int64_t panel, int64_t block) const {
-    return (const uint8_t *) dst->src[0]->data + ((p.matrix * panels + panel) * blocks + block) * type.panel_bytes();
+    return weights + ((p.matrix * panels + panel) * blocks + block) * type.panel_bytes();
 }
 
 // Adds the products of n blocks from block b on, which are at w, to a group's columns of a panel. Prefetches from `next` on with kernels of

@@ -15,6 +15,7 @@ const uint8_t * packed_panel(const ggml_tensor * weights, int64_t panel);
 
 class packed_multiplier : public multiplier {
     const weight_type & type;
+    const uint8_t *     weights;
     int64_t             blocks;  // along k
 
     // this thread's
@@ -27,6 +28,7 @@ class packed_multiplier : public multiplier {
 
     size_t scratch_size() const override;
     void   set_scratch(uint8_t * scratch) override;
+    void   read_from(const uint8_t * copy) override { weights = copy; }
 
   private:
     void multiply(const product & p, int64_t first, int64_t last, int64_t g0, int64_t g1) const override;

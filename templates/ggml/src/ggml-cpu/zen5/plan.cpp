@@ -166,7 +166,7 @@ void plan::make(const ggml_cgraph * cgraph, const ggml_cplan * cplan, int n_thre
         return;
     }
     of = now;
-    steps.assign(cgraph->n_nodes, { true, false, false, 0 });
+    steps.assign(cgraph->n_nodes, { true, false, false, false, 0 });
     products.clear();
     scratch_bytes = 0;
     n_operations  = 0;
@@ -236,7 +236,10 @@ void plan::make(const ggml_cgraph * cgraph, const ggml_cplan * cplan, int n_thre
                 s.quantizes_alone = alone;
                 held[kind]        = shared_activations::steady(src1) ? src1 : nullptr;
                 if (!experts) {  // which ones are read nobody knows before
-                    products.push_back({ op->src[0], m.panel_count(), at });
+                    s.is_product = true;
+                    const bool    packed = at == packed_panel;
+                    const int64_t last   = m.panel_count() - (packed ? 0 : 1);  // coded panels are of many sizes
+                    products.push_back({ op->src[0], m.panel_count(), at, (size_t) (at(op->src[0], last) - at(op->src[0], 0)), packed });
                     scratch_bytes = std::max(scratch_bytes, m.scratch_size());
                 }
             });

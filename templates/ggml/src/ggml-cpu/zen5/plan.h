@@ -23,6 +23,7 @@ class plan {
         bool barrier;          // all threads meet behind this node
         bool alone;            // thread 0 does it
         bool quantizes_alone;  // a product whose activations thread 0 quantizes
+        bool is_product;       // one of the products below
         int  upcoming;         // number of the first product behind this node
     };
 
@@ -31,6 +32,8 @@ class plan {
         const ggml_tensor * weights;
         int64_t             panels;
         const uint8_t *   (*at)(const ggml_tensor * weights, int64_t panel);
+        size_t              bytes;  // from the first panel on
+        bool                whole;  // they are all that the product needs
     };
 
     // Makes the plan of a graph for so many threads, unless it is that of the graph before.

@@ -9,8 +9,8 @@
 
 namespace ggml::cpu::zen5 {
 
-// Calls f with the multiplier of a MUL_MAT or MUL_MAT_ID, and with a function that tells where a panel of its weights begins. False, and no
-// call, if op is none or its weights are not in a buffer of ours.
+// Calls f with the multiplier of a MUL_MAT or MUL_MAT_ID, and with a function that tells where a panel of its weights begins: packed_panel
+// or coded_panel_start. False, and no call, if op is none or its weights are not in a buffer of ours.
 template <class F> bool with_multiplier(const ggml_tensor * op, F f) {
     if (op->op != GGML_OP_MUL_MAT && op->op != GGML_OP_MUL_MAT_ID) {
         return false;

@@ -31,6 +31,8 @@ list(APPEND GGML_CPU_SOURCES
     ggml-cpu/zen5/plan.cpp
     ggml-cpu/zen5/plan.h
     ggml-cpu/zen5/products.h
+    ggml-cpu/zen5/runner.cpp
+    ggml-cpu/zen5/runner.h
     ggml-cpu/zen5/seats.cpp
     ggml-cpu/zen5/seats.h
     ggml-cpu/zen5/shared.cpp

@@ -137,7 +137,7 @@ func Run(ctx context.Context, log *progress.Log, o Options) (Report, error) {
 		}
 	}
 	var err error
-	r.Outcomes, err = l.all(ctx, log, slices.Concat(pageScenarios, memoryScenarios, killScenarios, corruptScenarios, fileScenarios, diskScenarios))
+	r.Outcomes, err = l.all(ctx, log, slices.Concat(pageScenarios, memoryScenarios, shareScenarios, killScenarios, corruptScenarios, fileScenarios, diskScenarios))
 	if err == nil {
 		err = r.failure()
 	}

@@ -29,6 +29,7 @@ var table = []Switch{
 	{"ZT_PREFETCH", "auto|0|1", "auto", "prefetch weights in software where memory is the limit; auto: on Intel, where it won, not on AMD, where it did not", Run},
 	{"ZT_CODE", "auto|11|12|off", "auto", "code float weights (BF16, F16, F32) without loss; auto: each panel in the fewest bytes, 11: the same, 12: BF16 never in 11 bits, off: leave them on stock's path", Run},
 	{"ZT_THREADS", "auto|stock", "auto", "threads where -t does not say; auto: one for each physical core that the process may use, and no more than control groups allow the time of", Run},
+	{"ZT_SHARE", "0|1", "0", "1: processes of one user that load the same model have its packed weights in memory once, and only the first one packs them", Run},
 	{"ZT_PIN", "auto|0|1", "auto", "where threads run if neither -C nor --numa say; auto: each within one L3, where they use several and the whole machine is ours; 1: each on a CPU of its own; 0: anywhere", Run},
 	{"ZT_GRAPH", "0|1", "1", "0: threads meet behind every operation of a graph, as upstream's do, not only where they must", Run},
 	{"ZT_BARRIER", "auto|flat|tree", "auto", "how threads meet: flat: all in one place; tree: those of an L3 first; auto: tree where each thread stays on its L3 and there are several", Run},

@@ -5,7 +5,9 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <sstream>
 
+#include <sys/stat.h>
 #include <unistd.h>
 
 gguf_context * llama_model_loader::open_gguf(const char * fname, gguf_init_params params) {
@@ -51,6 +53,27 @@ static bool used_in_place(const llama_model_loader & ml, const ggml_tensor * t, 
     return w != nullptr && w->idx == idx && w->coded != nullptr && t->data == nullptr && ggml_are_same_shape(t, w->tensor);
 }
 
+// What the tensors of ctx will hold, in words: the files, by what changes when they do, and where each tensor lies in them. Empty if that is
+// not all in files, or if they are to be checked.
+std::string llama_model_loader::content_of(ggml_context * ctx) const {
+    std::ostringstream text;
+    for (const auto & file : files) {
+        struct stat st;
+        if (check_tensors || fstat(file->file_id(), &st) != 0) {
+            return "";
+        }
+        text << st.st_dev << ' ' << st.st_ino << ' ' << st.st_size << ' ' << st.st_mtim.tv_sec << '.' << st.st_mtim.tv_nsec << ';';
+    }
+    for (ggml_tensor * t = ggml_get_first_tensor(ctx); t != nullptr; t = ggml_get_next_tensor(ctx, t)) {
+        const auto * w = get_weight(ggml_get_name(t));
+        if (w == nullptr || w->coded != nullptr) {
+            return "";
+        }
+        text << ggml_get_name(t) << ' ' << t->type << ' ' << t->ne[0] << ' ' << t->ne[1] << ' ' << t->ne[2] << ' ' << w->idx << ' ' << w->offs << ';';
+    }
+    return text.str();
+}
+
 ggml_backend_buffer_t llama_model_loader::alloc_ctx_tensors(ggml_context * ctx, ggml_backend_buffer_type_t buft,
                                                             std::vector<ggml_backend_buffer_ptr> & others) const {
     std::vector<ggml_backend_buffer_ptr> mapped;
@@ -85,7 +108,9 @@ ggml_backend_buffer_t llama_model_loader::alloc_ctx_tensors(ggml_context * ctx, 
     }
     ggml_backend_buffer_t buf = nullptr;
     if (rest || mapped.empty()) {
+        ggml_zen5_share_as(content_of(ctx).c_str());
         buf = ggml_backend_alloc_ctx_tensors_from_buft(ctx, buft);
+        ggml_zen5_share_as(nullptr);
     } else {
         buf = mapped.back().release();
         mapped.pop_back();
@@ -136,9 +161,23 @@ static bool read_at(void * context, void * to, size_t offset, size_t size) {
 
 bool llama_model_loader::load_packed(const llama_tensor_weight & w, ggml_tensor * cur) const {
     const auto & file = files.at(w.idx);
-    if (check_tensors || file->has_direct_io()) {
+    if (ggml_zen5_is_filled(cur)) {
+        if (use_mmap) {
+            ggml_zen5_drop_mapped((const uint8_t *) mappings.at(w.idx)->addr() + w.offs, ggml_nbytes(cur));
+        }
+        return true;
+    }
+    if (use_mmap || check_tensors || file->has_direct_io()) {
         return false;
     }
     place at = { file->file_id(), w.offs };
     return ggml_zen5_set_from(cur, read_at, &at);
+}
+
+void llama_model_loader::offer(ggml_context * ctx) const {
+    for (ggml_tensor * t = ggml_get_first_tensor(ctx); t != nullptr; t = ggml_get_next_tensor(ctx, t)) {
+        if (t->buffer != nullptr) {
+            ggml_zen5_offer(t->buffer);
+        }
+    }
 }

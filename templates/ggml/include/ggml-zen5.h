@@ -33,6 +33,16 @@ typedef bool (*ggml_zen5_reader)(void * context, void * to, size_t offset, size_
 // its data are undefined.
 GGML_API bool ggml_zen5_set_from(struct ggml_tensor * tensor, ggml_zen5_reader read, void * context);
 
+// Says what buffers of packed weights that this thread allocates from now on will hold: with ZT_SHARE=1 processes that say the same share one.
+// nullptr: what nobody else has.
+GGML_API void ggml_zen5_share_as(const char * content);
+
+// Whether a tensor lies in such memory which has been filled, by another process or this one.
+GGML_API bool ggml_zen5_is_filled(const struct ggml_tensor * tensor);
+
+// All tensors of a buffer have their data, and other processes may have them too. Does nothing to buffers that are not shared.
+GGML_API void ggml_zen5_offer(ggml_backend_buffer_t buffer);
+
 // Gives back the memory behind a part of a mapped file. The contents stay: they are read from the file if touched again. Only
 // whole pages inside the part are given back; never call it on memory that is not a file mapping.
 GGML_API void ggml_zen5_drop_mapped(const void * data, size_t size);

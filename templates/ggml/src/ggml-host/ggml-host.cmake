@@ -11,6 +11,8 @@ target_sources(ggml-base PRIVATE
     ggml-host/pages.h
     ggml-host/parallel.cpp
     ggml-host/parallel.h
+    ggml-host/share.cpp
+    ggml-host/share.h
     ggml-host/switches.cpp
     ggml-host/switches.h
     ggml-host/threads.cpp

@@ -175,6 +175,7 @@ static switches read_switches() {
     s.pages   = { read_huge_pages(), read_huge_pages_min() };
     s.ahead   = read_prefetch();
     s.code    = read_code();
+    s.share   = is_on("ZT_SHARE");
     s.threads = read_threads();
     s.pin     = read_choice("ZT_PIN");
     s.blas    = read_blas();

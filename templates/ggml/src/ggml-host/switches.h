@@ -21,6 +21,7 @@ struct switches {
     page_policy   pages   = {};                        // ZT_HUGEPAGES=auto|1g|hugetlb|thp|off, ZT_HUGEPAGES_MIN=MiB
     bool          ahead   = false;                     // ZT_PREFETCH=auto|1|0: prefetch weights where memory is the limit
     code_policy   code    = code_policy::automatic;    // ZT_CODE=auto|11|12|off: the codes that float weights may have
+    bool          share   = false;                     // ZT_SHARE=0|1: processes of one user share packed weights
     bool          threads = true;                      // ZT_THREADS=auto|stock: threads where the user names no number
     choice        pin     = choice::automatic;         // ZT_PIN=auto|0|1: 1 keeps every thread on a CPU of its own
     blas_use      blas    = blas_use::off;             // ZT_BLAS=0|1|slices: ggml's own backend, or from ggml's threads where that was measured to win

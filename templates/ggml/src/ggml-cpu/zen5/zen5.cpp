@@ -3,6 +3,7 @@
 
 #include "zen5.h"
 
+#include "crc32c.h"
 #include "kernels.h"
 #include "pack.h"
 #include "packed.h"
@@ -14,6 +15,7 @@
 #include "ggml-host/log.h"
 #include "ggml-host/pages.h"
 #include "ggml-host/parallel.h"
+#include "ggml-host/share.h"
 #include "ggml-host/switches.h"
 #include "ggml-impl.h"
 #include "ggml-zen5.h"
@@ -25,6 +27,8 @@
 #include <cinttypes>
 #include <cstring>
 #include <functional>
+#include <memory>
+#include <string>
 #include <vector>
 
 extern "C" const char zt_guard_passed[];  // defined in guard.c; referring to it links the guard in
@@ -96,14 +100,33 @@ class buffer_type : public ggml::cpu::extra_buffer_type {
     }
 };
 
+// The memory of a buffer. A block that is not owned is that of shared.
+struct packed_memory : host::page_block {
+    std::unique_ptr<host::shared_memory> shared;
+};
+
+static packed_memory & memory_of(ggml_backend_buffer_t buffer) {
+    return *static_cast<packed_memory *>((host::page_block *) buffer->context);
+}
+
 static void free_buffer(ggml_backend_buffer_t buffer) {
-    auto * block = (host::page_block *) buffer->context;
-    host::pages_free(*block);
-    delete block;
+    packed_memory & memory = memory_of(buffer);
+    if (memory.shared == nullptr) {
+        host::pages_free(memory);
+    }
+    delete &memory;
 }
 
 static void * get_base(ggml_backend_buffer_t buffer) {
-    return ((host::page_block *) buffer->context)->base;
+    return memory_of(buffer).base;
+}
+
+// Other processes must not see what is written from now on.
+static void detach(ggml_backend_buffer_t buffer) {
+    const auto & shared = memory_of(buffer).shared;
+    if (shared != nullptr && shared->filled() && !shared->detach()) {
+        GGML_ABORT("zen5: no memory for a copy of %zu MiB of shared weights that are to be changed; ZT_SHARE=0 shares none", buffer->size >> 20);
+    }
 }
 
 // Weights come and go in whole rows; the loader always sets a whole tensor.
@@ -162,6 +185,7 @@ static void note_packed(const ggml_tensor * tensor) {
 static void set_tensor(ggml_backend_buffer_t buffer, ggml_tensor * tensor, const void * data, size_t offset, size_t size) {
     check_rows(tensor, offset, size);
     const weight_type & type = *packable(tensor);
+    detach(buffer);
     touch(tensor, offset, size);
     each_panel(tensor, offset, size, [&](int64_t i, int64_t first, int64_t n, size_t before) {
         pack_rows(type, matrix(tensor, type, i), (const char *) data + before, tensor->ne[1], tensor->ne[0], first, n);
@@ -169,8 +193,6 @@ static void set_tensor(ggml_backend_buffer_t buffer, ggml_tensor * tensor, const
     if (offset + size == ggml_nbytes(tensor)) {
         note_packed(tensor);
     }
-
-    GGML_UNUSED(buffer);
 }
 
 static void get_tensor(ggml_backend_buffer_t buffer, const ggml_tensor * tensor, void * data, size_t offset, size_t size) {
@@ -184,6 +206,7 @@ static void get_tensor(ggml_backend_buffer_t buffer, const ggml_tensor * tensor,
 }
 
 static void clear(ggml_backend_buffer_t buffer, uint8_t value) {
+    detach(buffer);
     memset(get_base(buffer), value, buffer->size);
 }
 
@@ -191,6 +214,47 @@ static const char * get_name(ggml_backend_buffer_type_t buft) {
     return "CPU_ZEN5";
 
     GGML_UNUSED(buft);
+}
+
+// What the next buffer that this thread allocates is to hold; empty if that is no one else's.
+static thread_local std::string content;
+
+// How this build packs: what becomes of rows of each type that are the same bytes in all builds.
+static const std::string & layout() {
+    static const std::string text = [] {
+        std::string all = ggml_zen5_description();
+        for (int t = 0; t < GGML_TYPE_COUNT; t++) {
+            const weight_type * type = find_type((ggml_type) t);
+            if (type == nullptr) {
+                continue;
+            }
+            const int64_t        rows = tile_cols + 1;
+            const int64_t        cols = 2 * type->block;
+            std::vector<uint8_t> plain(rows * ggml_row_size(type->type, cols));
+            std::vector<uint8_t> packed(packed_size(*type, rows, cols));
+            uint32_t             state = 1;
+            for (uint8_t & byte : plain) {
+                state = state * 1664525 + 1013904223;  // Knuth's; any bytes that do not repeat would do
+                byte  = state >> 24;
+            }
+            pack_rows(*type, packed.data(), plain.data(), rows, cols, 0, rows);
+            all += "," + std::to_string(t) + ":" + std::to_string(crc32c(packed.data(), packed.size()));
+        }
+        return all;
+    }();
+    return text;
+}
+
+static void take_shared(packed_memory & memory, size_t size) {
+    memory.shared = host::shared_memory::open(layout() + ";" + std::to_string(size) + ";" + content, size);
+    if (memory.shared == nullptr) {
+        return;
+    }
+    memory.base = memory.shared->base();
+    memory.size = size;
+    memory.bytes[(int) (memory.shared->pool() ? host::page_kind::mib2 : host::page_kind::transparent)] = size;
+    // the line that gen/fault reads
+    host::note("%zu MiB of packed weights in %s", size >> 20, memory.shared->kind());
 }
 
 static ggml_backend_buffer_t alloc_buffer(ggml_backend_buffer_type_t buft, size_t size) {
@@ -208,9 +272,13 @@ static ggml_backend_buffer_t alloc_buffer(ggml_backend_buffer_type_t buft, size_
         /* .reset         = */ nullptr,
     };
 
-    host::page_block block;
-    if (size > 0) {
-        block = host::pages_alloc(host::purpose::weights, size);
+    auto memory = std::make_unique<packed_memory>();
+    if (size > 0 && !content.empty()) {
+        take_shared(*memory, size);
+    }
+    if (size > 0 && memory->base == nullptr) {
+        host::page_block & block = *memory;
+        block                    = host::pages_alloc(host::purpose::weights, size);
         if (block.base == nullptr) {
             GGML_LOG_ERROR("zen5: no memory for %zu MiB of packed weights: %s; --no-repack leaves them in the model's file\n", size >> 20,
                            strerror(errno));
@@ -218,7 +286,7 @@ static ggml_backend_buffer_t alloc_buffer(ggml_backend_buffer_type_t buft, size_
         }
         host::note("%zu MiB of packed weights in %s", size >> 20, block.describe().c_str());
     }
-    return ggml_backend_buffer_init(buft, iface, new host::page_block(block), size);
+    return ggml_backend_buffer_init(buft, iface, static_cast<host::page_block *>(memory.release()), size);
 }
 
 static size_t get_alignment(ggml_backend_buffer_type_t buft) {
@@ -275,6 +343,25 @@ bool ggml_zen5_set_from(ggml_tensor * tensor, ggml_zen5_reader read, void * cont
         note_packed(tensor);
     }
     return read_all;
+}
+
+void ggml_zen5_share_as(const char * content) {
+    ggml::cpu::zen5::content = content != nullptr && ggml::host::get_switches().share ? content : "";
+}
+
+bool ggml_zen5_is_filled(const ggml_tensor * tensor) {
+    using namespace ggml::cpu::zen5;
+
+    const auto * memory = in_zen5_buffer(tensor) ? &memory_of(tensor->buffer) : nullptr;
+    return memory != nullptr && memory->shared != nullptr && memory->shared->filled();
+}
+
+void ggml_zen5_offer(ggml_backend_buffer_t buffer) {
+    using namespace ggml::cpu::zen5;
+
+    if (buffer->buft == ggml_backend_cpu_zen5_buffer_type() && memory_of(buffer).shared != nullptr) {
+        memory_of(buffer).shared->offer();
+    }
 }
 
 bool ggml_zen5_swappable(ggml_backend_buffer_t buffer) {

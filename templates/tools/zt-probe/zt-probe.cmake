@@ -20,10 +20,10 @@ set_target_properties(zt-probe PROPERTIES RUNTIME_OUTPUT_DIRECTORY "${CMAKE_BINA
 # The self test needs the zen5 buffer type, which stock has not.
 if (EXISTS "${CMAKE_SOURCE_DIR}/ggml/src/ggml-cpu/zen5")
     add_executable(zt-selftest)
-    foreach (part zt-selftest codes floats pages)
+    foreach (part zt-selftest codes floats pages threads)
         target_sources(zt-selftest PRIVATE "${CMAKE_CURRENT_LIST_DIR}/../zt-selftest/${part}.cpp")
     endforeach()
-    target_include_directories(zt-selftest PRIVATE "${CMAKE_SOURCE_DIR}/ggml/src/ggml-cpu/zen5" "${CMAKE_SOURCE_DIR}/ggml/src")
+    target_include_directories(zt-selftest PRIVATE "${CMAKE_SOURCE_DIR}/ggml/src/ggml-cpu/zen5" "${CMAKE_SOURCE_DIR}/ggml/src/ggml-cpu" "${CMAKE_SOURCE_DIR}/ggml/src")
     target_link_libraries(zt-selftest PRIVATE ggml ggml-cpu)
     target_compile_features(zt-selftest PRIVATE cxx_std_17)
     target_compile_options(zt-selftest PRIVATE -Wall -Wextra -Wpedantic -Wshadow)

@@ -16,6 +16,7 @@
 
 #include "codes.h"
 #include "pages.h"
+#include "threads.h"
 
 #include "ggml-backend.h"
 #include "ggml-cpu.h"
@@ -721,6 +722,11 @@ int main(int argc, char ** argv) {
     }
 
     const auto named = [&](ggml_type type) { return only.empty() || std::find(only.begin(), only.end(), ggml_type_name(type)) != only.end(); };
+
+    if (!measures && (only.empty() || std::find(only.begin(), only.end(), "threads") != only.end())) {
+        std::mt19937 random(seed);
+        examine_threads(backend, buft, random);
+    }
 
     for (ggml_type type : { GGML_TYPE_BF16, GGML_TYPE_F16, GGML_TYPE_F32 }) {
         std::mt19937 random(seed);

@@ -19,8 +19,19 @@ import (
 	"github.com/llama-zen-turbo/llama-zen-turbo/gen/workspace"
 )
 
-// featureModels are what Features measures, as shape and types: narrow layers, where waiting shows, and wide ones, where bytes do.
-var featureModels = [][2]string{{"0.5b", "q8_0"}, {"0.5b", "q4_0"}, {"1b", "q4_k_m"}, {"1b", "q8_0"}}
+// surveyModel is a synthetic model to measure on.
+type surveyModel struct {
+	shape, types string
+	special      bool // for features that name it
+}
+
+func (m surveyModel) name() string { return m.shape + "-" + m.types }
+
+// featureModels are what Features measures: narrow layers, where waiting shows, wide ones, where bytes do, and float weights for BLAS.
+var featureModels = []surveyModel{
+	{shape: "0.5b", types: "q8_0"}, {shape: "0.5b", types: "q4_0"}, {shape: "1b", types: "q4_k_m"}, {shape: "1b", types: "q8_0"},
+	{shape: "0.5b", types: "f32", special: true},
+}
 
 // Features measures each feature of the runtime off and on, and all together. ZT_FEATURES names some of them, ZT_ROUNDS sets how often
 // they take turns, ZT_BUILDS the builds. It goes on with a run of its kind that was interrupted.
@@ -30,17 +41,21 @@ func Features(ctx context.Context, r Run) error {
 		return err
 	}
 	return r.survey(ctx, func(b builds) error {
-		all := gate.AllFeatures(filepath.Join(b.tuned, preloadLibrary))
+		machine := gate.ReadMachine("/sys")
+		all := gate.AllFeatures(filepath.Join(b.tuned, preloadLibrary), machine)
 		chosen, err := chosenFeatures(all, os.Getenv("ZT_FEATURES"))
 		if err != nil {
 			return err
 		}
-		models, err := r.surveyModels(ctx, featureModels)
+		wanted := slices.DeleteFunc(slices.Clone(featureModels), func(m surveyModel) bool {
+			return m.special && !slices.ContainsFunc(chosen, func(f gate.Feature) bool { return slices.Contains(f.Models, m.name()) })
+		})
+		models, err := r.surveyModels(ctx, wanted)
 		if err != nil {
 			return err
 		}
 		found, err := gate.Features(ctx, r.Workspace, r.Log, gate.FeaturesOptions{
-			Stock: b.stock, Tuned: b.tuned, Features: chosen, Some: len(chosen) < len(all), Models: models, Machine: gate.ReadMachine("/sys"),
+			Stock: b.stock, Tuned: b.tuned, Features: chosen, Some: len(chosen) < len(all), Models: models, Machine: machine,
 			Threads: runtime.NumCPU(), Rounds: rounds, Date: time.Now().UTC(), Environment: b.environment,
 		})
 		if len(found.Results) > 0 {
@@ -141,17 +156,17 @@ func carried(ctx context.Context, text string) (builds, error) {
 }
 
 // surveyModels are synthetic models of these shapes and types, or the one that ZT_MODEL names.
-func (r Run) surveyModels(ctx context.Context, list [][2]string) ([]gate.FeatureModel, error) {
+func (r Run) surveyModels(ctx context.Context, list []surveyModel) ([]gate.FeatureModel, error) {
 	if path := os.Getenv("ZT_MODEL"); path != "" {
 		return []gate.FeatureModel{{Name: strings.TrimSuffix(filepath.Base(path), ".gguf"), Path: path}}, nil
 	}
 	var models []gate.FeatureModel
 	for _, x := range list {
-		path, err := model.Make(ctx, r.Log, r.Workspace, r.Workspace.Src(workspace.Variant{}), x[0], x[1])
+		path, err := model.Make(ctx, r.Log, r.Workspace, r.Workspace.Src(workspace.Variant{}), x.shape, x.types)
 		if err != nil {
 			return nil, err
 		}
-		models = append(models, gate.FeatureModel{Name: x[0] + "-" + x[1], Path: path})
+		models = append(models, gate.FeatureModel{Name: x.name(), Path: path, Special: x.special})
 	}
 	return models, nil
 }

@@ -10,7 +10,7 @@ import (
 )
 
 func TestChosenFeatures(t *testing.T) {
-	all := gate.AllFeatures("")
+	all := gate.AllFeatures("", gate.Machine{})
 	if list, err := chosenFeatures(all, ""); err != nil || len(list) != len(all) {
 		t.Errorf("without a choice %d of %d, %v", len(list), len(all), err)
 	}

@@ -13,8 +13,8 @@ import (
 	"github.com/llama-zen-turbo/llama-zen-turbo/gen/report"
 )
 
-// scalingModels are what Scaling measures, as shape and types.
-var scalingModels = [][2]string{{"0.5b", "q8_0"}, {"1b", "q4_k_m"}}
+// scalingModels are what Scaling measures.
+var scalingModels = []surveyModel{{shape: "0.5b", types: "q8_0"}, {shape: "1b", types: "q4_k_m"}}
 
 // Scaling measures stock and tuned with 1, 2, 4 ... threads up to all CPUs. ZT_BUILDS names the builds and ZT_MODEL the model, for a machine
 // that builds nothing; ZT_ROUNDS sets how often they take turns.

@@ -2,23 +2,46 @@ package gate
 
 import (
 	"fmt"
+	"os"
 	"slices"
+	"strings"
 )
 
 // AllFeatures are those that the environment turns off, in the order of the report; the last is all of them that are on by default. preload is
-// the path of the preload library.
-func AllFeatures(preload string) []Feature {
+// the path of the preload library, and m is the machine that they are measured on.
+func AllFeatures(preload string, m Machine) []Feature {
 	list := []Feature{
 		{Name: "pages", Text: "transparent 2 MiB pages for weights, caches and buffers", Default: true,
 			Off: set("ZT_HUGEPAGES=off"), On: set("ZT_HUGEPAGES=thp")},
-		{Name: "pool", Text: "2 MiB pages from the pool instead", Default: true,
+		{Name: "kv-pages", Text: "huge pages for caches and compute buffers too", Default: true,
+			Off: set("ZT_HUGEPAGES_MIN=1048576"), On: set("ZT_HUGEPAGES_MIN=8")},
+		{Name: "pool", Text: "2 MiB pages from the pool instead of transparent ones", Default: true,
 			Off: set("ZT_HUGEPAGES=thp"), On: set("ZT_HUGEPAGES=hugetlb"), Lacks: needsPool},
+		{Name: "giant", Text: "1 GiB pages for weights instead of transparent ones", Default: true,
+			Off: set("ZT_HUGEPAGES=thp"), On: set("ZT_HUGEPAGES=1g"), Lacks: needsGiant},
 		{Name: "prefetch", Text: "software prefetch in the kernels", Off: set("ZT_PREFETCH=0"), On: set("ZT_PREFETCH=1"), Default: true},
+
+		{Name: "threads", Text: "a thread for each core, not for each CPU of it", Default: true, Defaults: true,
+			Off: set("ZT_THREADS=stock"), On: set("ZT_THREADS=auto"), Lacks: needsSMT},
+		{Name: "ccd", Text: "threads kept within an L3 cache", Default: true,
+			Off: set("ZT_PIN=0"), On: set("ZT_PIN=auto"), Lacks: needsCaches},
+		{Name: "pin", Text: "each thread on a CPU of its own", Off: set("ZT_PIN=0"), On: set("ZT_PIN=1")},
+
+		{Name: "blas", Text: "BLAS for slices of F32 weights", Models: []string{"0.5b-f32"},
+			Off: set("ZT_BLAS=0"), On: set("ZT_BLAS=slices")},
+		{Name: "preload", Text: "the preload library under stock's programs, loading without mmap", Stock: true, Args: []string{"-lm", "none"},
+			On: set("LD_PRELOAD=" + preload), Lacks: needsFile(preload)},
 	}
 	var defaults []string
 	for _, f := range list {
-		if f.Default && f.Lacks == nil && !f.Stock {
-			defaults = append(defaults, f.Off...)
+		if !f.Default || f.Stock || f.Lacks != nil && f.Lacks(m) != "" {
+			continue
+		}
+		for _, env := range f.Off {
+			name, _, _ := strings.Cut(env, "=")
+			if !slices.ContainsFunc(defaults, func(other string) bool { return strings.HasPrefix(other, name+"=") }) { // the first turns all of it off
+				defaults = append(defaults, env)
+			}
 		}
 	}
 	return append(list, Feature{Name: "all", Text: "everything that is on by default", Default: true, Off: defaults})
@@ -39,7 +62,7 @@ func needsPool(m Machine) string {
 
 func needsGiant(m Machine) string {
 	if m.Giant < 2<<30 {
-		return fmt.Sprintf("the pool of 1 GiB pages has %d free; hugepagesz=1G hugepages=4 on the kernel's command line", m.Giant>>30)
+		return fmt.Sprintf("the pool of 1 GiB pages has %d free, and a model takes 2; hugepagesz=1G hugepages=2 on the kernel's command line", m.Giant>>30)
 	}
 	return ""
 }
@@ -58,4 +81,18 @@ func needsCaches(m Machine) string {
 	return ""
 }
 
-var _ = slices.Contains[[]string]
+func needsSMT(m Machine) string {
+	if !m.SMT {
+		return "each CPU is a core of its own, so both take as many threads"
+	}
+	return ""
+}
+
+func needsFile(path string) func(Machine) string {
+	return func(Machine) string {
+		if _, err := os.Stat(path); err != nil {
+			return err.Error()
+		}
+		return ""
+	}
+}

@@ -28,7 +28,7 @@ type Feature struct {
 	Stock    bool     // on stock's programs instead of the tuned ones
 	Defaults bool     // with llama.cpp's own choice of threads, which is what the feature changes
 	Args     []string // of zt-probe
-	Models   []string // that it is measured on; nil: all
+	Models   []string // that it is measured on; nil: all that are not Special
 
 	// Lacks says what the machine lacks to show it, "" for nothing; nil: any machine does.
 	Lacks func(Machine) string
@@ -77,8 +77,9 @@ func freePages(sysfs string, kib int64) int64 {
 
 // FeatureModel is a model that features are measured on.
 type FeatureModel struct {
-	Name string
-	Path string
+	Name    string
+	Path    string
+	Special bool // only for features that name it
 }
 
 // FeaturesOptions says what Features measures.
@@ -151,7 +152,7 @@ func Features(ctx context.Context, w workspace.Workspace, log *progress.Log, o F
 		var pace float64
 		for _, m := range o.Models {
 			for _, f := range shown {
-				if f.Models != nil && !slices.Contains(f.Models, m.Name) {
+				if !f.on(m) {
 					continue
 				}
 				if pace == 0 {
@@ -203,6 +204,14 @@ func Features(ctx context.Context, w workspace.Workspace, log *progress.Log, o F
 		return report.Report{}, err
 	}
 	return v.finish(w, o.Some, report.FeaturesName, func(x report.Result) string { return x.Part })
+}
+
+// on says whether f is measured on m.
+func (f Feature) on(m FeatureModel) bool {
+	if f.Models == nil {
+		return !m.Special
+	}
+	return slices.Contains(f.Models, m.Name)
 }
 
 // environmentText is what a reader sets.

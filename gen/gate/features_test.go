@@ -32,11 +32,12 @@ func newFeaturesRun(t *testing.T, tuned string) *featuresRun {
 		t.Fatal(err)
 	}
 	x.FeaturesOptions = FeaturesOptions{Stock: fakeBuild(t, ""), Tuned: fakeBuild(t, tuned), Threads: 2, vendor: boundVendor, unwatched: true,
-		Date: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC), Models: []FeatureModel{{"0.5b-q8_0", model}, {"1b-q8_0", model}}}
+		Date: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC), Models: []FeatureModel{{Name: "0.5b-q8_0", Path: model}, {Name: "1b-q8_0", Path: model}, {Name: "0.5b-f32", Path: model, Special: true}}}
 	x.Features = []Feature{
 		{Name: "plan", Text: "fewer barriers", Off: set("ZT_GRAPH=0"), On: set("ZT_GRAPH=1"), Default: true},
 		{Name: "copy", Text: "a thread that copies", Off: set("ZT_AHEAD=off"), On: set("ZT_AHEAD=copy"), Models: []string{"1b-q8_0"}},
 		{Name: "threads", Text: "as many as there are cores", Off: set("ZT_THREADS=stock"), Defaults: true, Default: true},
+		{Name: "blas", Text: "BLAS for slices", Off: set("ZT_BLAS=0"), On: set("ZT_BLAS=slices"), Models: []string{"0.5b-f32"}},
 		{Name: "numa", Text: "memory of all nodes", Off: set("ZT_NUMA=off"), On: set("ZT_NUMA=interleave"), Lacks: needsNodes},
 	}
 	return x
@@ -74,12 +75,13 @@ func TestFeatures(t *testing.T) {
 		"plan|0.5b-q8_0|off|tg64|barriers of a token|200|spread 0.0 %",
 		"plan|0.5b-q8_0|on|tg64|speed|10 t/s|spread 0.0 %",
 		"copy|1b-q8_0||tg64|speed over off|1 x|spread 0.0 %",
+		"blas|0.5b-f32||pp512|speed over off|1 x|spread 0.0 %",
 	} {
 		if !slices.Contains(got, want) {
 			t.Errorf("%q is not among\n%s", want, strings.Join(got, "\n"))
 		}
 	}
-	for _, not := range []string{"copy|0.5b", "threads|1b-q8_0||load", "numa|1b", "threads|1b-q8_0|on|tg64|share"} {
+	for _, not := range []string{"copy|0.5b", "blas|1b", "plan|0.5b-f32", "threads|1b-q8_0||load", "numa|1b", "threads|1b-q8_0|on|tg64|share"} {
 		if slices.ContainsFunc(got, func(s string) bool { return strings.HasPrefix(s, not) }) {
 			t.Errorf("%q is measured", not)
 		}
@@ -165,7 +167,7 @@ func TestAllFeatures(t *testing.T) {
 		}
 	}
 	names := map[string]bool{}
-	all := AllFeatures("/lib.so")
+	all := AllFeatures("/lib.so", Machine{Pool: 4 << 30, Giant: 4 << 30, Nodes: 2, Caches: 2, SMT: true})
 	for i, f := range all {
 		if names[f.Name] || f.Name == "" || f.Text == "" || slices.Equal(f.Off, f.On) {
 			t.Errorf("%+v is there twice, or lacks something", f)
@@ -205,7 +207,7 @@ func TestScaling(t *testing.T) {
 		t.Fatal(err)
 	}
 	w := workspace.Workspace{Out: t.TempDir()}
-	o := ScalingOptions{Stock: fakeBuild(t, ""), Tuned: fakeBuild(t, "waits"), Threads: []int{1, 2}, Models: []FeatureModel{{"0.5b-q8_0", model}},
+	o := ScalingOptions{Stock: fakeBuild(t, ""), Tuned: fakeBuild(t, "waits"), Threads: []int{1, 2}, Models: []FeatureModel{{Name: "0.5b-q8_0", Path: model}},
 		Date: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC), vendor: boundVendor, unwatched: true}
 	r, err := Scaling(context.Background(), w, progress.To(&bytes.Buffer{}), o)
 	if err != nil {

@@ -21,6 +21,14 @@ func AllFeatures(preload string, m Machine) []Feature {
 			Off: set("ZT_HUGEPAGES=thp"), On: set("ZT_HUGEPAGES=1g"), Lacks: needsGiant},
 		{Name: "prefetch", Text: "software prefetch in the kernels", Off: set("ZT_PREFETCH=0"), On: set("ZT_PREFETCH=1"), Default: true},
 
+		{Name: "plan", Text: "threads meet only where a graph needs it, and one does small operations alone", Default: true,
+			Off: set("ZT_GRAPH=0"), On: set("ZT_GRAPH=1")},
+		{Name: "tree", Text: "threads of an L3 cache meet first, then the caches", Default: true,
+			Off: set("ZT_BARRIER=flat"), On: set("ZT_BARRIER=tree"), Lacks: needsCaches},
+		{Name: "steal", Text: "threads that are done take of others' parts", Default: true, Off: set("ZT_STEAL=0"), On: set("ZT_STEAL=1")},
+		{Name: "ahead", Text: "threads that wait fetch the start of their next weights", Default: true,
+			Off: set("ZT_AHEAD=off"), On: set("ZT_AHEAD=wait")},
+
 		{Name: "threads", Text: "a thread for each core, not for each CPU of it", Default: true, Defaults: true,
 			Off: set("ZT_THREADS=stock"), On: set("ZT_THREADS=auto"), Lacks: needsSMT},
 		{Name: "ccd", Text: "threads kept within an L3 cache", Default: true,

@@ -86,7 +86,7 @@ func switched(split string) [][]string {
 		{"ZT_GRAPH=0"}, {"ZT_STEAL=0"}, {"ZT_GRAPH=0", "ZT_STEAL=0"},
 		{"ZT_AHEAD=off"}, {"ZT_AHEAD=wait"},
 		{"ZT_PIN=0"}, {"ZT_PIN=1"}, {"ZT_HUGEPAGES=off"}, {"ZT_PREFETCH=0"}, {"ZT_PREFETCH=1"},
-		{"ZT_SYSFS=" + split},
+		{"ZT_SYSFS=" + split}, {"ZT_SYSFS=" + split, "ZT_BARRIER=tree", "ZT_PIN=1"}, {"ZT_SYSFS=" + split, "ZT_BARRIER=flat"}, {"ZT_BARRIER=tree"},
 	}
 }
 

@@ -90,13 +90,14 @@ void cmd_chat(const probe_params & p) {
     printf("{\"command\":\"chat\",\"threads\":%d,\"load_ms\":%.3f,\"depth\":%d,\"weight_bytes\":%" PRIu64 ",\"depth_bytes\":%zu}\n", p.n_threads,
         load_ms, p.depth, weight_bytes_per_token(p.model), p.depth > 0 ? llama_state_seq_get_size(s.ctx.get(), 0) : 0);
     for (const auto & turn : turns) {
+        const wait_counts before = wait_counts::now();
         auto t = steady::now();
         feed(turn.prompt, n_batch);
         const int64_t prompt_ns = ns_since(t);
         t = steady::now();
         feed(turn.reply, 1);
         const int64_t reply_ns = ns_since(t);
-        printf("{\"prompt\":%d,\"prompt_ns\":%" PRId64 ",\"reply\":%d,\"reply_ns\":%" PRId64 "}\n", turn.prompt, prompt_ns,
-            turn.reply, reply_ns);
+        printf("{\"prompt\":%d,\"prompt_ns\":%" PRId64 ",\"reply\":%d,\"reply_ns\":%" PRId64 "%s}\n", turn.prompt, prompt_ns,
+            turn.reply, reply_ns, wait_counts::now().since(before).json().c_str());
     }
 }

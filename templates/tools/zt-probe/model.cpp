@@ -4,6 +4,11 @@
 
 #include "gguf.h"
 
+#if __has_include("ggml-zen5.h") // not in the stock build
+#include "ggml-zen5.h"
+#define COUNTS_WAITS
+#endif
+
 #include <algorithm>
 #include <cerrno>
 #include <climits>
@@ -90,6 +95,25 @@ void session::decode(const llama_batch & batch) {
             first_error.c_str());
     }
     llama_synchronize(ctx.get());
+}
+
+wait_counts wait_counts::now() {
+    wait_counts c;
+#ifdef COUNTS_WAITS
+    ggml_zen5_waits w = {};
+    ggml_zen5_waits_read(&w);
+    c.barriers = w.barriers;
+    c.waited   = w.waited;
+    c.total    = w.total;
+#endif
+    return c;
+}
+
+std::string wait_counts::json() const {
+    if (total == 0) {
+        return "";
+    }
+    return ",\"barriers\":" + std::to_string(barriers) + ",\"waited\":" + std::to_string(waited) + ",\"total\":" + std::to_string(total);
 }
 
 void session::forget() {

@@ -209,14 +209,17 @@ void cmd_speed(const probe_params & p) {
     }
     const size_t kv_bytes = p.depth > 0 ? llama_state_seq_get_size(s.ctx.get(), 0) : 0;
 
+    wait_counts waits; // of tokens
     auto token = [&]() {
         ggml_threadpool_resume(s.pool.get());
         nap(200);
         batch.clear();
         batch.add(tokens[p.depth], p.depth, 0, true);
+        const wait_counts counted = wait_counts::now();
         const auto t = steady::now();
         s.decode(batch.b);
         const int64_t ns = ns_since(t);
+        waits.add(wait_counts::now().since(counted));
         ggml_threadpool_pause(s.pool.get());
         if (!llama_memory_seq_rm(llama_get_memory(s.ctx.get()), 0, p.depth, -1)) {
             fail("this model's memory cannot drop its last token");
@@ -231,6 +234,7 @@ void cmd_speed(const probe_params & p) {
 
     token(); // the first token builds the graph and finds cold code
     reads.run();
+    waits = {};
 
     std::vector<double> rates, percents; // GB/s, percent of the reads around
     double before = reads.size/(double) reads.run();
@@ -245,5 +249,5 @@ void cmd_speed(const probe_params & p) {
         printf("{\"token_ns\":%" PRId64 ",\"read_ns\":%" PRId64 "}\n", token_ns, read_ns);
         fflush(stdout);
     }
-    printf("{\"median_token_gbps\":%.2f,\"median_percent_of_read\":%.1f}\n", median(rates), median(percents));
+    printf("{\"median_token_gbps\":%.2f,\"median_percent_of_read\":%.1f%s}\n", median(rates), median(percents), waits.json().c_str());
 }

@@ -121,6 +121,20 @@ struct session {
     const float * logits(int i);
 };
 
+// Barriers that all threads met at in graphs so far, cycles they waited there, and all cycles they had. Counted by the tuned build with ZT_WAITS=1; else
+// zeros.
+struct wait_counts {
+    uint64_t barriers = 0, waited = 0, total = 0;
+
+    static wait_counts now();
+
+    wait_counts since(const wait_counts & before) const { return { barriers - before.barriers, waited - before.waited, total - before.total }; }
+    void        add(const wait_counts & more) { barriers += more.barriers, waited += more.waited, total += more.total; }
+
+    // The fields as they stand behind others in a JSON object; nothing where nothing was counted.
+    std::string json() const;
+};
+
 struct batch_buf {
     llama_batch b;
 

@@ -18,6 +18,28 @@ import (
 // runGuarded renders the guard for t, links it into a program that prints "started", and runs that.
 func runGuarded(tb testing.TB, t target.Target) (stdout, stderr string, code int) {
 	tb.Helper()
+	// A constructor shows that the guard runs ahead of them: it would print too.
+	const program = `#include <stdio.h>
+extern const char zt_guard_passed[];
+__attribute__((constructor)) static void first(void) { puts("constructor"); fflush(stdout); }
+int main(void) { printf("started %s\n", zt_guard_passed); return 0; }
+`
+	dir := compileGuard(tb, t, program, "-o", "guarded", "guard.c", "main.c")
+	return run(tb, exec.Command(filepath.Join(dir, "guarded")))
+}
+
+// runPreloaded renders the guard for t, links it into a library, and preloads that into a program of the system.
+func runPreloaded(tb testing.TB, t target.Target) (stdout, stderr string, code int) {
+	tb.Helper()
+	dir := compileGuard(tb, t, "", "-DZT_GUARD_LIBRARY", "-fPIC", "-shared", "-o", "guard.so", "guard.c")
+	cmd := exec.Command("echo", "started")
+	cmd.Env = append(os.Environ(), "LD_PRELOAD="+filepath.Join(dir, "guard.so"))
+	return run(tb, cmd)
+}
+
+// compileGuard compiles guard.c for t, and main.c, with the given arguments, and returns the folder where that happened.
+func compileGuard(tb testing.TB, t target.Target, program string, args ...string) (dir string) {
+	tb.Helper()
 	cc, err := exec.LookPath("cc")
 	if err != nil {
 		tb.Skip(err)
@@ -30,27 +52,25 @@ func runGuarded(tb testing.TB, t target.Target) (stdout, stderr string, code int
 	if err := text.Execute(&guard, header{Target: t, Version: "1.2.3", BLAS: "none"}); err != nil {
 		tb.Fatal(err)
 	}
-	// A constructor shows that the guard runs ahead of them: it would print too.
-	const program = `#include <stdio.h>
-extern const char zt_guard_passed[];
-__attribute__((constructor)) static void first(void) { puts("constructor"); fflush(stdout); }
-int main(void) { printf("started %s\n", zt_guard_passed); return 0; }
-`
-	dir := tb.TempDir()
+	dir = tb.TempDir()
 	for name, source := range map[string]string{"guard.c": guard.String(), "main.c": program} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(source), 0o644); err != nil {
 			tb.Fatal(err)
 		}
 	}
-	cmd := exec.Command(cc, "-Wall", "-Wextra", "-Werror", "-march=x86-64", "-mgeneral-regs-only", "-o", "guarded", "guard.c", "main.c")
+	cmd := exec.Command(cc, append([]string{"-Wall", "-Wextra", "-Werror", "-march=x86-64", "-mgeneral-regs-only"}, args...)...)
 	cmd.Dir = dir
 	if out, err := cmd.CombinedOutput(); err != nil {
 		tb.Fatalf("%v: %s", err, out)
 	}
+	return dir
+}
+
+func run(tb testing.TB, cmd *exec.Cmd) (stdout, stderr string, code int) {
+	tb.Helper()
 	var outs, errs bytes.Buffer
-	cmd = exec.Command(filepath.Join(dir, "guarded"))
 	cmd.Stdout, cmd.Stderr = &outs, &errs
-	err = cmd.Run()
+	err := cmd.Run()
 	var exit *exec.ExitError
 	if err != nil && !errors.As(err, &exit) {
 		tb.Fatal(err)
@@ -73,6 +93,23 @@ func TestGuard(t *testing.T) {
 				return
 			}
 			if code != 0 || !strings.Contains(stdout, "started llama-zen-turbo 1.2.3, target "+tgt.Name+", BLAS: none") || stderr != "" {
+				t.Errorf("a CPU that the target accepts: exit %d, stdout %q, stderr %q", code, stdout, stderr)
+			}
+		})
+	}
+}
+
+// TestGuardOfLibrary preloads every target's guard into a program that knows nothing of it.
+func TestGuardOfLibrary(t *testing.T) {
+	for _, tgt := range target.All() {
+		t.Run(tgt.Name, func(t *testing.T) {
+			stdout, stderr, code := runPreloaded(t, tgt)
+			if err := tgt.Accepts(target.Host()); err != nil {
+				// The line has to say where it comes from.
+				if code != 1 || stdout != "" || !strings.HasPrefix(stderr, "libzenturbo-preload.so of llama-zen-turbo requires ") || strings.Count(stderr, "\n") != 1 {
+					t.Errorf("%v, but the guard ended with %d, stdout %q, stderr %q", err, code, stdout, stderr)
+				}
+			} else if code != 0 || stdout != "started\n" || stderr != "" {
 				t.Errorf("a CPU that the target accepts: exit %d, stdout %q, stderr %q", code, stdout, stderr)
 			}
 		})

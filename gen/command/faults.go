@@ -17,7 +17,7 @@ import (
 // Faults puts the programs of the chosen target through faults of the machine and of model files.
 func Faults(ctx context.Context, r Run) error {
 	return r.locked(func() error {
-		tuned, err := r.tuned(ctx)
+		tuned, err := r.tuned(ctx, fault.PreloadTests...)
 		if err != nil {
 			return err
 		}
@@ -37,7 +37,7 @@ func Faults(ctx context.Context, r Run) error {
 			return err
 		}
 		found, err := fault.Run(ctx, r.Log, fault.Options{
-			Stock: stock.Bin, Tuned: tuned.Bin, Model: q8, Floats: floats, Date: time.Now().UTC(),
+			Stock: stock.Bin, Tuned: tuned.Bin, Tests: tuned.Tests, Model: q8, Floats: floats, Date: time.Now().UTC(),
 			Environment: describe(tuned, report.Environment{}),
 		})
 		if len(found.Outcomes) > 0 {

@@ -25,6 +25,7 @@ import (
 // Options says what to put through the faults.
 type Options struct {
 	Stock, Tuned string // folders of programs: zt-probe, llama-completion, llama-server
+	Tests        string // folder of the tuned build's PreloadTests
 	Model        string // a Q8_0 model of the tiny shape
 	Floats       string // a BF16 one of the tiny64 shape
 	Date         time.Time
@@ -103,6 +104,7 @@ type scenario struct {
 type lab struct {
 	machine
 	stock, tuned program.Build
+	tests        program.Build
 	model        string
 	floats       string
 	models       string // folder of altered models
@@ -127,6 +129,7 @@ func Run(ctx context.Context, log *progress.Log, o Options) (Report, error) {
 		machine: thisMachine(),
 		stock:   program.Build{Name: "stock", Bin: o.Stock},
 		tuned:   program.Build{Name: "tuned", Bin: o.Tuned},
+		tests:   program.Build{Name: "tests", Bin: o.Tests},
 		model:   o.Model,
 		floats:  o.Floats,
 		limit:   limit,
@@ -136,8 +139,11 @@ func Run(ctx context.Context, log *progress.Log, o Options) (Report, error) {
 			return r, err
 		}
 	}
+	if err := errors.Join(l.tuned.Check(preloaded), l.tests.Check(preloadTests)); err != nil {
+		return r, err
+	}
 	var err error
-	r.Outcomes, err = l.all(ctx, log, slices.Concat(pageScenarios, memoryScenarios, shareScenarios, killScenarios, corruptScenarios, fileScenarios, diskScenarios))
+	r.Outcomes, err = l.all(ctx, log, slices.Concat(pageScenarios, memoryScenarios, shareScenarios, killScenarios, corruptScenarios, fileScenarios, diskScenarios, preloadScenarios))
 	if err == nil {
 		err = r.failure()
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/llama-zen-turbo/llama-zen-turbo/gen/gguf"
 	"github.com/llama-zen-turbo/llama-zen-turbo/gen/program"
 	"github.com/llama-zen-turbo/llama-zen-turbo/gen/progress"
+	"github.com/llama-zen-turbo/llama-zen-turbo/gen/report"
 )
 
 // Compatibility says on what to try that whatever else people do with llama.cpp does what it does in stock.
@@ -77,7 +78,7 @@ func (v *verifier) compatibility(ctx context.Context, s *progress.Step) error {
 	for _, path := range slices.Sorted(maps.Keys(plain)) {
 		tasks = append(tasks, task{plain[path].Name + " --no-repack", func(ctx context.Context) error { return v.switchedOff(ctx, plain[path]) }})
 	}
-	tasks = append(tasks, task{"llama-quantize", v.quantizer})
+	tasks = append(tasks, task{"llama-quantize", v.quantizer}, task{"ZT_BLAS=slices", v.sliced})
 	for _, m := range c.Encoders {
 		tasks = append(tasks, task{m.Name + " embeddings", func(ctx context.Context) error { return v.encoder(ctx, m) }})
 	}
@@ -220,6 +221,34 @@ var texts = []string{
 }
 
 const query = "What does a panda eat?"
+
+// contested is a line of `zt-probe gemm`: whose product it was, and how far from stock's.
+type contested struct {
+	Name string  `json:"name"`
+	NMSE float64 `json:"nmse"`
+}
+
+// sliced compares products that BLAS is asked for with stock's: of rows so long and tokens so many that it is, and of weight rows that fill
+// neither a panel nor a slice.
+func (v *verifier) sliced(ctx context.Context) error {
+	for _, kind := range []string{"f32", "f16"} {
+		shape := kind + ",m=161,k=8192,n=130"
+		lines, err := program.Run[contested](ctx, v.tuned.With("ZT_BLAS=slices"), "zt-probe", "gemm", "-t", strconv.Itoa(v.Threads), "-n", "1", "--shape", shape)
+		if err != nil {
+			return err
+		}
+		i := slices.IndexFunc(lines, func(l contested) bool { return l.Name == report.Ours })
+		if i < 0 {
+			return fmt.Errorf("zt-probe gemm --shape %s says nothing of our product", shape)
+		}
+		note := ""
+		if lines[i].NMSE == 0 {
+			note = "stock's bits: the linked BLAS has no AVX-512 kernels for this CPU and is not asked"
+		}
+		v.judge(compatBLAS, "", "ZT_BLAS=slices "+shape, Measurement{Value: lines[i].NMSE, Note: note})
+	}
+	return nil
+}
 
 // encoder compares embeddings and ranks.
 func (v *verifier) encoder(ctx context.Context, m Model) error {

@@ -21,9 +21,6 @@ const (
 	floatsOff    = "off"
 )
 
-// slicedTokens is a prompt long enough for BLAS to be asked.
-const slicedTokens = 256
-
 // floatFeeds are the arguments of zt-probe logits: prompts of one token, of fewer and of more than one tile of rows, of more than a group of
 // rows that a panel is decoded once for, of one that needs that panel again and again, and one of several sequences decoded together.
 func floatFeeds(m Model) (feeds []floatFeed) {
@@ -45,7 +42,7 @@ type floatFeed struct {
 // prove nothing.
 func (v *verifier) floats(ctx context.Context, s *progress.Step, m Model) error {
 	feeds := floatFeeds(m)
-	done, total := 0, 4+(1+len(feeds))*len(floatCodes)
+	done, total := 0, 3+(1+len(feeds))*len(floatCodes)
 	count := func(what string) {
 		s.Count(done, total, m.Name+" "+what)
 		done++
@@ -143,19 +140,6 @@ func (v *verifier) floats(ctx context.Context, s *progress.Step, m Model) error 
 	}
 	v.divergence(m.Name, off, d, floatOrder, &Divergence{})
 
-	// By BLAS products are as exact, in another order.
-	sliced := fmt.Sprintf("prefill %d, ZT_BLAS=slices", slicedTokens)
-	count(sliced)
-	b := v.tuned.With("ZT_BLAS=slices")
-	d, err = v.compare(ctx, m, v.tuned, program.Build{Name: "sliced", Bin: b.Bin, Env: b.Env}, m.feed(slicedTokens), m.feed(slicedTokens))
-	if err != nil {
-		return err
-	}
-	note := "BLAS did some of the products"
-	if d.Differing == 0 {
-		note = "no product was for BLAS, or the linked one has no AVX-512 kernels for this CPU"
-	}
-	v.judge(blasOrder, m.Name, sliced, Measurement{Value: d.NMSE, Note: note})
 	s.Did("%s: %d of %d matrices coded, in %.2f bits a weight; %d tokens and %d other runs with each code", m.Name, len(coded), len(want),
 		meanBits(coded), m.Floats, len(feeds))
 	return nil

@@ -28,6 +28,9 @@ func AllFeatures(preload string, m Machine) []Feature {
 		{Name: "steal", Text: "threads that are done take of others' parts", Default: true, Off: set("ZT_STEAL=0"), On: set("ZT_STEAL=1")},
 		{Name: "ahead", Text: "threads that wait fetch the start of their next weights", Default: true,
 			Off: set("ZT_AHEAD=off"), On: set("ZT_AHEAD=wait")},
+		{Name: "meeting", Text: "plan, steal, ahead and, of several L3 caches, tree together", Default: true, Off: upstreamsWay, Halves: []string{"0.5b-"}},
+		{Name: "layer", Text: "a thread more that fetches what comes next", Off: set("ZT_AHEAD=wait"), On: set("ZT_AHEAD=layer")},
+		{Name: "copy", Text: "a thread more that copies what comes next into a buffer", Off: set("ZT_AHEAD=wait"), On: set("ZT_AHEAD=copy")},
 
 		{Name: "threads", Text: "a thread for each core, not for each CPU of it", Default: true, Defaults: true,
 			Off: set("ZT_THREADS=stock"), On: set("ZT_THREADS=auto"), Lacks: needsSMT},
@@ -35,6 +38,8 @@ func AllFeatures(preload string, m Machine) []Feature {
 			Off: set("ZT_PIN=0"), On: set("ZT_PIN=auto"), Lacks: needsCaches},
 		{Name: "pin", Text: "each thread on a CPU of its own", Off: set("ZT_PIN=0"), On: set("ZT_PIN=1")},
 
+		{Name: "share", Text: "packed weights in memory once, of a process that loads what another has loaded", Second: true,
+			Off: set("ZT_SHARE=0"), On: set("ZT_SHARE=1")},
 		{Name: "blas", Text: "BLAS for slices of F32 weights", Models: []string{"0.5b-f32"},
 			Off: set("ZT_BLAS=0"), On: set("ZT_BLAS=slices")},
 		{Name: "preload", Text: "the preload library under stock's programs, loading without mmap", Stock: true, Args: []string{"-lm", "none"},

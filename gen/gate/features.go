@@ -2,6 +2,7 @@ package gate
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	"github.com/llama-zen-turbo/llama-zen-turbo/gen/journal"
+	"github.com/llama-zen-turbo/llama-zen-turbo/gen/program"
 	"github.com/llama-zen-turbo/llama-zen-turbo/gen/progress"
 	"github.com/llama-zen-turbo/llama-zen-turbo/gen/report"
 	"github.com/llama-zen-turbo/llama-zen-turbo/gen/throughput"
@@ -25,9 +27,11 @@ type Feature struct {
 	Off, On []string
 	Default bool // it is on where the environment says nothing
 
+	Halves   []string // begin the names of models on which it must halve what threads wait
 	Stock    bool     // on stock's programs instead of the tuned ones
 	Defaults bool     // with llama.cpp's own choice of threads, which is what the feature changes
 	Args     []string // of zt-probe
+	Second   bool     // another process with the same switches holds the model meanwhile
 	Models   []string // that it is measured on; nil: all that are not Special
 
 	// Lacks says what the machine lacks to show it, "" for nothing; nil: any machine does.
@@ -183,7 +187,7 @@ func Features(ctx context.Context, w workspace.Workspace, log *progress.Log, o F
 					failed = append(failed, fmt.Sprintf("%s %s on %s: %s", x.feature.Name, state, x.model.Name, why))
 				}
 			}
-			found = append(found, featureFindings(x.feature, x.model, all[i])...)
+			found = append(found, v.featureFindings(x.feature, x.model, all[i])...)
 		}
 		for _, f := range shown {
 			v.part = f.Name
@@ -255,6 +259,9 @@ func (v *verifier) featureTest(f Feature, m FeatureModel, pace float64) throughp
 		} else {
 			s = setup.Alone(name, b, f.Args...)
 		}
+		if f.Second {
+			s = v.second(s, b, m.Path, "auto")
+		}
 		s.Peer = true
 		return s
 	}
@@ -264,8 +271,20 @@ func (v *verifier) featureTest(f Feature, m FeatureModel, pace float64) throughp
 	}
 }
 
+// second is s as measured while another process of b holds the model, loaded in a mode.
+func (v *verifier) second(s throughput.Subject, b program.Build, model, mode string) throughput.Subject {
+	return throughput.Subject{Name: s.Name, Measure: func(ctx context.Context) (found map[string]float64, err error) {
+		release, err := b.Hold(ctx, `"decode"`, "zt-probe", "load", "-m", model, "-t", strconv.Itoa(v.Threads), "-lm", mode, "--hold")
+		if err != nil {
+			return nil, err
+		}
+		defer func() { err = errors.Join(err, release()) }()
+		return s.Measure(ctx)
+	}}
+}
+
 // featureFindings are what a series found of a feature, to be judged with the others'.
-func featureFindings(f Feature, m FeatureModel, series throughput.Series) []pending {
+func (v *verifier) featureFindings(f Feature, m FeatureModel, series throughput.Series) []pending {
 	var found []pending
 	add := func(g Gate, what string, x Measurement) {
 		if len(x.Samples) >= MinTypeRounds {
@@ -286,6 +305,9 @@ func featureFindings(f Feature, m FeatureModel, series throughput.Series) []pend
 		add(loadMillis, "load", Measurement{Samples: own.Other, Build: on})
 		add(Gate{Quantity: report.LoadOverOff, Unit: "x"}, "load", Measurement{Samples: own.Ratios, Same: own.Same})
 	}
+	if own, err := series.Compare(off, on, throughput.Waits); err == nil && len(f.Halves) > 0 && slices.ContainsFunc(f.Halves, func(prefix string) bool { return strings.HasPrefix(m.Name, prefix) }) {
+		add(halved, alone, Measurement{Samples: own.Ratios, Same: own.Same, Ungated: halved.ungated(v.vendor)})
+	}
 	for _, state := range []string{off, on} {
 		add(waits, alone, Measurement{Samples: series.Values(state, throughput.Waits), Build: state})
 		add(barriers, alone, Measurement{Samples: series.Values(state, throughput.Barriers), Build: state})
@@ -300,4 +322,6 @@ var (
 	overOff  = Gate{Quantity: report.SpeedOverOff, Unit: "x"}
 	waits    = Gate{Quantity: report.Waits, Unit: "%"}
 	barriers = Gate{Quantity: report.Barriers}
+	halved   = Gate{report.WaitsOverOff, "x", report.AtMost, 0.5,
+		"most meetings of upstream's threads keep nothing apart, and of narrow layers they are what a token waits for"}
 )

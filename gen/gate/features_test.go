@@ -34,7 +34,8 @@ func newFeaturesRun(t *testing.T, tuned string) *featuresRun {
 	x.FeaturesOptions = FeaturesOptions{Stock: fakeBuild(t, ""), Tuned: fakeBuild(t, tuned), Threads: 2, vendor: boundVendor, unwatched: true,
 		Date: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC), Models: []FeatureModel{{Name: "0.5b-q8_0", Path: model}, {Name: "1b-q8_0", Path: model}, {Name: "0.5b-f32", Path: model, Special: true}}}
 	x.Features = []Feature{
-		{Name: "plan", Text: "fewer barriers", Off: set("ZT_GRAPH=0"), On: set("ZT_GRAPH=1"), Default: true},
+		{Name: "plan", Text: "fewer barriers", Off: set("ZT_GRAPH=0"), On: set("ZT_GRAPH=1"), Default: true, Halves: []string{"0.5b-q8"}},
+		{Name: "share", Text: "packed once", Off: set("ZT_SHARE=0"), On: set("ZT_SHARE=1"), Second: true, Models: []string{"1b-q8_0"}},
 		{Name: "copy", Text: "a thread that copies", Off: set("ZT_AHEAD=off"), On: set("ZT_AHEAD=copy"), Models: []string{"1b-q8_0"}},
 		{Name: "threads", Text: "as many as there are cores", Off: set("ZT_THREADS=stock"), Defaults: true, Default: true},
 		{Name: "blas", Text: "BLAS for slices", Off: set("ZT_BLAS=0"), On: set("ZT_BLAS=slices"), Models: []string{"0.5b-f32"}},
@@ -70,6 +71,8 @@ func TestFeatures(t *testing.T) {
 		"plan|0.5b-q8_0||tg64|speed over off|2 x|spread 0.0 %",
 		"plan|0.5b-q8_0||pp512|speed over off|2 x|spread 0.0 %",
 		"plan|1b-q8_0||load|load time over off|0.5 x|spread 0.0 %",
+		"plan|0.5b-q8_0||tg64|share of waiting over off|0.5 x|spread 0.0 %",
+		"share|1b-q8_0||tg64|speed over off|1 x|spread 0.0 %",
 		"plan|0.5b-q8_0|off|tg64|share of waiting|10 %|spread 0.0 %",
 		"plan|0.5b-q8_0|on|tg64|share of waiting|5 %|spread 0.0 %",
 		"plan|0.5b-q8_0|off|tg64|barriers of a token|200|spread 0.0 %",
@@ -81,7 +84,7 @@ func TestFeatures(t *testing.T) {
 			t.Errorf("%q is not among\n%s", want, strings.Join(got, "\n"))
 		}
 	}
-	for _, not := range []string{"copy|0.5b", "blas|1b", "plan|0.5b-f32", "threads|1b-q8_0||load", "numa|1b", "threads|1b-q8_0|on|tg64|share"} {
+	for _, not := range []string{"copy|0.5b", "blas|1b", "plan|0.5b-f32", "plan|1b-q8_0||tg64|share of waiting over", "threads|1b-q8_0||load", "numa|1b", "threads|1b-q8_0|on|tg64|share"} {
 		if slices.ContainsFunc(got, func(s string) bool { return strings.HasPrefix(s, not) }) {
 			t.Errorf("%q is measured", not)
 		}

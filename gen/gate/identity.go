@@ -84,7 +84,7 @@ func identities(threads int) []same {
 func switched(split string) [][]string {
 	return [][]string{
 		{"ZT_GRAPH=0"}, {"ZT_STEAL=0"}, {"ZT_GRAPH=0", "ZT_STEAL=0"},
-		{"ZT_AHEAD=off"}, {"ZT_AHEAD=wait"},
+		{"ZT_AHEAD=off"}, {"ZT_AHEAD=wait"}, {"ZT_AHEAD=layer"}, {"ZT_AHEAD=copy"}, {"ZT_SHARE=1"},
 		{"ZT_PIN=0"}, {"ZT_PIN=1"}, {"ZT_HUGEPAGES=off"}, {"ZT_PREFETCH=0"}, {"ZT_PREFETCH=1"},
 		{"ZT_SYSFS=" + split}, {"ZT_SYSFS=" + split, "ZT_BARRIER=tree", "ZT_PIN=1"}, {"ZT_SYSFS=" + split, "ZT_BARRIER=flat"}, {"ZT_BARRIER=tree"},
 	}

@@ -193,6 +193,11 @@ func (v *verifier) selfTest(ctx context.Context) (checks int, err error) {
 	for _, c := range v.claims() {
 		v.judge(checksMade, "", "zt-selftest "+c.String(), Measurement{Value: float64(made[c])})
 	}
+	if v.types == nil || slices.Contains(v.types, threadsType) {
+		for _, check := range threadChecks {
+			v.judge(threadChecksMade, "", fmt.Sprintf("zt-selftest %s %s", threadsType, check), Measurement{Value: float64(made[claim{check, threadsType}])})
+		}
+	}
 	for _, t := range codedTypes {
 		if v.types != nil && !slices.Contains(v.types, t) {
 			continue
@@ -222,6 +227,12 @@ var (
 		"coded round trip", "coded layout", "coded choice", "coded bits", "coded size", "coded twice", "coded faults",
 	}
 )
+
+// threadsType stands in place of a type for what zt-selftest checks of threads: that none leaves a meeting early, that work dealt out is done once,
+// that plans keep apart what disturbs each other, and that graphs have the results of one thread.
+const threadsType = "threads"
+
+var threadChecks = []string{"meeting", "deal", "plan", "graph"}
 
 // claim is an operator on one type of weights.
 type claim struct {

@@ -44,6 +44,11 @@ func fakeOperators(program string, args []string, fault string) error {
 				fmt.Printf("{\"type\":%q,\"check\":%q,\"passed\":48,\"failed\":0}\n", c.weights, c.op)
 			}
 		}
+		for _, check := range threadChecks {
+			if fault != "threads without a self test" || check != "plan" {
+				fmt.Printf("{\"type\":%q,\"check\":%q,\"passed\":6,\"failed\":0}\n", threadsType, check)
+			}
+		}
 		for _, t := range codedTypes {
 			for _, check := range encoderChecks {
 				switch {
@@ -150,6 +155,7 @@ func TestOperatorGates(t *testing.T) {
 		{"short self test", []string{"zt-selftest q8_0 MUL_MAT checks is 20, not at least 32"}},
 		{"a type without a self test", []string{"zt-selftest iq3_s MUL_MAT_ID checks is 0, not at least 32"}},
 		{"lost weights", []string{"zt-selftest f32 coded round trip failed checks is 2, not at most 0"}},
+		{"threads without a self test", []string{"zt-selftest threads plan checks is 0, not at least 6"}},
 		{"a coded type without a self test", []string{"zt-selftest f16 coded round trip checks is 0, not at least 48", "zt-selftest f16 coded faults checks is 0"}},
 		{"coded rows without a self test", []string{"zt-selftest bf16 GET_ROWS checks is 0, not at least 15"}},
 		{"claims too little of coded weights", []string{"test-backend-ops coded f16 MUL_MAT tests is 0, not at least 4"}},

@@ -58,7 +58,8 @@ const (
 )
 
 // load compares how long the model takes to load and the memory it holds after a first token, in the mode that llama.cpp
-// chooses and without mmap, both against stock without mmap: with it, stock has read nothing yet when it says it is loaded.
+// chooses and without mmap, both against stock without mmap: with it, stock has read nothing yet when it says it is loaded. A second process
+// that shares packed weights is timed beside them.
 func (v *verifier) load(ctx context.Context, s *progress.Step, m Model) error {
 	stock := v.loads("stock", v.stock, m.Path, "none")
 	modes := []string{"auto", "none"}
@@ -69,12 +70,19 @@ func (v *verifier) load(ctx context.Context, s *progress.Step, m Model) error {
 	for _, mode := range modes {
 		test.Subjects = append(test.Subjects, v.loads("tuned "+mode, v.tuned, m.Path, mode))
 	}
+	sharing := v.tuned.With("ZT_SHARE=1")
+	test.Subjects = append(test.Subjects, v.second(v.loads("tuned second", sharing, m.Path, "none"), sharing, m.Path, "none"))
 	all, err := v.session(s, m).Run(ctx, []throughput.Test{test})
 	if err != nil {
 		return err
 	}
 	series := all[0]
 	v.said(m, series)
+	second, err := series.Compare("stock", "tuned second", loadMS)
+	if err != nil {
+		return err
+	}
+	v.timed(secondLoad, m.Name, "a second process, ZT_SHARE=1", Measurement{Samples: second.Ratios, Same: second.Same})
 	for i, mode := range modes {
 		what := "load mode " + mode
 		times, err := series.Compare("stock", "tuned "+mode, loadMS)

@@ -11,8 +11,9 @@ const (
 	host = "ggml/src/ggml-host"
 )
 
-// Types are those of the weights that the operators gate examines in a mutant: each layout of activations and two of mins and sub-scales.
-var Types = []string{"q8_0", "q4_K", "q6_K"}
+// Types are those of the weights that the operators gate examines in a mutant: each layout of activations and two of mins and sub-scales; and
+// how threads work together.
+var Types = []string{"q8_0", "q4_K", "q6_K", "threads"}
 
 // Mutants are the faults that Run is asked for. Where the text they replace has changed they are stale, and a test says so.
 var Mutants = []Mutant{
@@ -160,6 +161,34 @@ var Mutants = []Mutant{
 		Gate:  "identity",
 		Fails: []string{"-ub 1 / -t 1 differing outputs", "--seqs 9 --slot 7 / -t 1 differing outputs"},
 		Holds: []string{"33 tokens: -t 2 / -t 1 differing outputs", "run twice differing outputs"},
+	},
+	{
+		Name:  "threads: nobody waits for what thread 0 normalizes",
+		File:  path.Join(zen5, "plan.cpp"),
+		Old:   "            meets = behind.disturb_any(mine);",
+		New:   "            meets = behind.disturb_any(mine) && op->op != GGML_OP_RMS_NORM;",
+		Gate:  "operators",
+		Fails: []string{"zt-selftest threads plan failed checks"},
+		Holds: []string{"zt-selftest threads meeting failed checks", "zt-selftest threads deal failed checks", "zt-selftest q8_0 MUL_MAT failed checks"},
+	},
+	{
+		Name:  "threads: of what one takes from its own part a unit is left out",
+		File:  path.Join(zen5, "deal.cpp"),
+		Old:   "content(c.round, { c.left.begin + n, c.left.end }).word()",
+		New:   "content(c.round, { c.left.begin + n + (n > 1 ? 1 : 0), c.left.end }).word()",
+		Gate:  "operators",
+		Fails: []string{"zt-selftest threads deal failed checks"},
+		Holds: []string{"zt-selftest threads meeting failed checks", "zt-selftest threads plan failed checks"},
+	},
+	{
+		Name:  "threads: a unit that is taken from another's part is left there too",
+		File:  path.Join(zen5, "deal.cpp"),
+		Old:   "return { left.end - n, left.end };",
+		New:   "return { std::max(left.begin, left.end - n - 1), left.end };",
+		Gate:  "operators",
+		Fails: []string{"zt-selftest threads deal failed checks"},
+		// What is computed twice is the same twice.
+		Holds: []string{"zt-selftest threads graph failed checks", "zt-selftest q8_0 MUL_MAT failed checks"},
 	},
 	{
 		Name:  "codes: no float tensor is coded",

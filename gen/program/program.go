@@ -2,10 +2,13 @@
 package program
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -54,6 +57,43 @@ func (b Build) Output(ctx context.Context, name string, args ...string) (stdout,
 		err = fmt.Errorf("%s: %w: %s", b.line(name, args), err, said)
 	}
 	return out.Bytes(), log.Bytes(), err
+}
+
+// Hold starts a program of b that goes on until its standard input ends, and returns when it has printed a line that contains ready.
+// release ends it; it must be called.
+func (b Build) Hold(ctx context.Context, ready, name string, args ...string) (release func() error, err error) {
+	ctx, cancel := context.WithCancel(ctx)
+	cmd := child.Command(ctx, filepath.Join(b.Bin, name), args...)
+	cmd.Env = append(os.Environ(), b.Env...)
+	var log bytes.Buffer
+	cmd.Stderr = &log
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		cancel()
+		return nil, err
+	}
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		cancel()
+		return nil, err
+	}
+	if err := cmd.Start(); err != nil {
+		cancel()
+		return nil, fmt.Errorf("%s: %w", b.line(name, args), err)
+	}
+	release = func() error {
+		defer cancel()
+		stdin.Close()
+		_, err := io.Copy(io.Discard, stdout)
+		return errors.Join(err, cmd.Wait())
+	}
+	for lines := bufio.NewScanner(stdout); lines.Scan(); {
+		if strings.Contains(lines.Text(), ready) {
+			return release, nil
+		}
+	}
+	err = errors.Join(release(), context.Cause(ctx))
+	return nil, fmt.Errorf("%s ended before it said %s: %w: %s", b.line(name, args), ready, err, strings.TrimSpace(log.String()))
 }
 
 // line is a call as messages show it.

@@ -19,6 +19,7 @@ const (
 	LoadOverOff      = "load time over off"              // the same of load times
 	LoadTime         = "load time"                       // ms of Build
 	Waits            = "share of waiting"                // % of the threads' time that they wait at barriers, of Build
+	WaitsOverOff     = "share of waiting over off"       // ratio of Waits with a feature on to that with it off
 	Barriers         = "barriers of a token"             // of each thread, of Build
 	OnByDefault      = "on by default"                   // 1 or 0: of a feature, with how to turn it on and off as Note
 	NotShown         = "not shown here"                  // of a feature that the machine cannot show; Note says why

@@ -60,4 +60,8 @@ void cmd_load(const probe_params & p) {
     t = steady::now();
     s.decode(batch.b);
     print_memory("decode", since_ms(t));
+
+    fflush(stdout);
+    while (p.hold && getchar() != EOF) {
+    }
 }

@@ -71,6 +71,7 @@ static const char * usage =
     "           --turns P+R,...      tokens of each prompt and of its reply (required)\n"
     "           --state FILE         where the context is kept: made where it is missing, loaded where it is not\n"
     "  load     load the model, decode one token, and report time and memory\n"
+    "           --hold               and keep it until the end of standard input\n"
     "  shapes   time matrix products of -n random shapes on weights in our buffer type and in the one that stock would take,\n"
     "           in turn, and compare the results\n"
     "           --types TYPE,...     weight types to draw from, as far as they can be packed (default all quantized ones)\n"
@@ -171,6 +172,7 @@ static probe_params parse_args(int argc, char ** argv) {
         else if (flag == "--poll")       { p.n_poll     = (int) number(0, 100); }
         else if (flag == "--read-bytes") { p.read_bytes = (uint64_t) number(1 << 20, LLONG_MAX); }
         else if (flag == "--no-repack")  { p.repack     = false; }
+        else if (flag == "--hold")       { p.hold       = true; }
         else if (flag == "-v")           { verbose      = true; }
         else if (flag == "-fa") {
             const std::string mode = value();

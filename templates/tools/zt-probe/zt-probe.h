@@ -58,6 +58,7 @@ struct probe_params {
     ggml_type             type_k     = GGML_TYPE_F16;
     ggml_type             type_v     = GGML_TYPE_F16;
     bool                  repack     = true;
+    bool                  hold       = false;
 };
 
 void cmd_logits(const probe_params & p);

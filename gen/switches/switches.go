@@ -31,6 +31,7 @@ var table = []Switch{
 	{"ZT_THREADS", "auto|stock", "auto", "threads where -t does not say; auto: one for each physical core that the process may use, and no more than control groups allow the time of", Run},
 	{"ZT_SHARE", "0|1", "0", "1: processes of one user that load the same model have its packed weights in memory once, and only the first one packs them", Run},
 	{"ZT_PIN", "auto|0|1", "auto", "where threads run if neither -C nor --numa say; auto: each within one L3, where they use several and the whole machine is ours; 1: each on a CPU of its own; 0: anywhere", Run},
+	{"ZT_GOVERNOR", "auto|0|1", "auto", "generate with as many threads as memory keeps busy, which takes a second to measure, once for each machine; auto: where -t and -tb are not given and there are more than 4; 0: with all", Run},
 	{"ZT_GRAPH", "0|1", "1", "0: threads meet behind every operation of a graph, as upstream's do, not only where they must", Run},
 	{"ZT_BARRIER", "auto|flat|tree", "auto", "how threads meet: flat: all in one place; tree: those of an L3 first; auto: tree where each thread stays on its L3 and there are several", Run},
 	{"ZT_STEAL", "0|1", "1", "0: each thread does its own part of a product of few rows, and none of the others'", Run},

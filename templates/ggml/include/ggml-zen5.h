@@ -50,6 +50,10 @@ GGML_API void ggml_zen5_drop_mapped(const void * data, size_t size);
 // How many threads compute where the user names no number; stock is what llama.cpp would take.
 GGML_API int ggml_zen5_default_threads(int stock);
 
+// How many of n_threads, which the user has not chosen, generate tokens: fewer where memory is not fast enough for all. The first call, before
+// weights are loaded (model_loaded false), measures that if need be, and returns n_threads.
+GGML_API int ggml_zen5_decode_threads(int n_threads, bool model_loaded);
+
 // What the memory of CPU buffers is for, which decides about its pages.
 enum ggml_zen5_purpose {
     GGML_ZEN5_COMPUTE, // also whatever nobody has said more of

@@ -5,6 +5,10 @@ target_sources(ggml-base PRIVATE
     ggml-host/affinity.cpp
     ggml-host/affinity.h
     ggml-host/hooks.cpp
+    ggml-host/bandwidth.cpp
+    ggml-host/bandwidth.h
+    ggml-host/governor.cpp
+    ggml-host/governor.h
     ggml-host/log.cpp
     ggml-host/log.h
     ggml-host/pages.cpp

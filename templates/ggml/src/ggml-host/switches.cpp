@@ -178,6 +178,7 @@ static switches read_switches() {
     s.share   = is_on("ZT_SHARE");
     s.threads = read_threads();
     s.pin     = read_choice("ZT_PIN");
+    s.govern  = read_choice("ZT_GOVERNOR");
     s.blas    = read_blas();
     s.sysfs   = read_path("ZT_SYSFS", "/sys");
     s.graph   = !is_off("ZT_GRAPH");

@@ -24,6 +24,7 @@ struct switches {
     bool          share   = false;                     // ZT_SHARE=0|1: processes of one user share packed weights
     bool          threads = true;                      // ZT_THREADS=auto|stock: threads where the user names no number
     choice        pin     = choice::automatic;         // ZT_PIN=auto|0|1: 1 keeps every thread on a CPU of its own
+    choice        govern  = choice::automatic;         // ZT_GOVERNOR=auto|0|1: generate with the threads that memory feeds
     blas_use      blas    = blas_use::off;             // ZT_BLAS=0|1|slices: ggml's own backend, or from ggml's threads where that was measured to win
     std::string   sysfs   = "/sys";                    // ZT_SYSFS=path: a simulated /sys, for tests
     bool          graph   = true;                      // ZT_GRAPH=0: threads meet behind every operation

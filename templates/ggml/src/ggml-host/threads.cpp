@@ -56,11 +56,23 @@ placement place_pool(const topology & topo, choice pin, int n) {
 
     std::vector<std::vector<int>> members(topo.l3s);
     std::map<int, int>            l3_of;
+    std::vector<int64_t>          cores(topo.l3s), threads(topo.l3s);
     for (const cpu & c : topo.cpus) {
         members[c.l3].push_back(c.id);
         l3_of[c.id] = c.l3;
+        cores[c.l3] += c.first_of_core ? 1 : 0;
     }
-    for (const int id : place_threads(topo, n)) {
+    const std::vector<int> ids = place_threads(topo, n);
+    for (const int id : ids) {
+        threads[l3_of[id]]++;
+    }
+    for (int i = 0; pin == choice::automatic && i < topo.l3s; i++) {
+        if (threads[i] * topo.cores != n * cores[i]) {
+            p.text = "they are no even share of " + std::to_string(topo.l3s) + " L3s";
+            return p;
+        }
+    }
+    for (const int id : ids) {
         const int l3 = l3_of[id];
         p.cpus.push_back(pin == choice::on ? std::vector<int>{ id } : members[l3]);
         p.domains.push_back(l3);

@@ -22,13 +22,14 @@ struct placement {
     std::string                   text;     // for the log: where, or why the kernel decides
 };
 
-// The placement of n threads that their owner has not placed. An L3 at a time: threads stay with the cache that holds what they
-// work on and the same others share, but which core of it a thread gets, and whether it leaves one that another program has begun to use, the kernel decides as
-// always. Two servers on one machine so share it as they would without. choice::on gives every thread a CPU of its own instead: for a
-// machine on which nothing else runs.
+// The placement of n threads that their owner has not placed. Each stays with an L3, which holds what it works on, but which core of it a
+// thread gets, and whether it leaves one that another program has begun to use, the kernel decides as always. choice::on gives every
+// thread a CPU of its own instead: for a machine on which nothing else runs.
 //
-// With choice::automatic threads are placed only where they use more than one L3, and not where somebody has confined the process to
-// some of the CPUs or of their time: they may do so again, and all threads would wait for those on a CPU that is gone.
+// With choice::automatic threads are placed only where there are several L3s and each gets a share of them by its cores: what several
+// programs add up to is then even too, and none of them waits for a core while others are idle. Nor are they placed where somebody has
+// confined the process to some of the CPUs or of their time: they may do so again, and all threads would wait for those on a CPU that is
+// gone.
 placement place_pool(const topology & topo, choice pin, int n);
 
 // The machine in a line.

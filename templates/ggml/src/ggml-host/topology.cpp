@@ -168,8 +168,7 @@ static int read_quota(const std::string & path) {
     return period && *period > 0 ? std::max(1, *quota / *period) : 0;
 }
 
-// The tightest quota of the control groups of this process, as far as they are visible to it.
-static int read_own_quota(const std::string & cgroups) {
+std::vector<std::string> control_groups(const std::string & mount) {
     std::string group;
     if (const auto text = read_text("/proc/self/cgroup")) {
         const size_t at = text->rfind("0::/", 0) == 0 ? 0 : text->find("\n0::/");
@@ -181,17 +180,24 @@ static int read_own_quota(const std::string & cgroups) {
     if (group.find("..") != std::string::npos) {
         group.clear();  // outside of what this namespace shows
     }
+    std::vector<std::string> folders{ mount + group };
+    while (!group.empty()) {
+        group.resize(group.rfind('/') == std::string::npos ? 0 : group.rfind('/'));
+        folders.push_back(mount + group);
+    }
+    return folders;
+}
+
+// The tightest quota of the control groups of this process.
+static int read_own_quota(const std::string & mount) {
     int quota = 0;
-    while (true) {
-        const int here = read_quota(cgroups + group + "/cpu.max");
+    for (const std::string & folder : control_groups(mount)) {
+        const int here = read_quota(folder + "/cpu.max");
         if (here > 0 && (quota == 0 || here < quota)) {
             quota = here;
         }
-        if (group.empty()) {
-            return quota;
-        }
-        group.resize(group.rfind('/') == std::string::npos ? 0 : group.rfind('/'));
     }
+    return quota;
 }
 
 // Numbers things in the order in which they are met.

@@ -50,6 +50,9 @@ topology read_topology(const std::string & sysfs_root);
 // Below ZT_SYSFS, or /sys; read once.
 const topology & get_topology();
 
+// The folders of the control groups (version 2) that this process is in, as far as it sees them, the innermost first.
+std::vector<std::string> control_groups(const std::string & mount);
+
 // The CPU ids for n threads: each physical core gets one before SMT siblings get any, evenly over L3s, nodes and packages, and threads of one L3
 // follow each other. Empty if n is less than 1 or more than there are CPUs.
 std::vector<int> place_threads(const topology & topo, int n);

@@ -22,6 +22,8 @@ list(APPEND GGML_CPU_SOURCES
     ggml-cpu/zen5/deal.h
     ggml-cpu/zen5/dots.cpp
     ggml-cpu/zen5/dots.h
+    ggml-cpu/zen5/generation.cpp
+    ggml-cpu/zen5/generation.h
     ggml-cpu/zen5/matmul.cpp
     ggml-cpu/zen5/matmul.h
     ggml-cpu/zen5/pack.cpp

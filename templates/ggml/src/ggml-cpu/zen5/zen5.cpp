@@ -4,6 +4,7 @@
 #include "zen5.h"
 
 #include "crc32c.h"
+#include "generation.h"
 #include "kernels.h"
 #include "pack.h"
 #include "packed.h"
@@ -180,6 +181,7 @@ static void touch(const ggml_tensor * tensor, size_t offset, size_t size) {
 static void note_packed(const ggml_tensor * tensor) {
     host::note("%s: packed %s %" PRId64 " x %" PRId64 " x %" PRId64, tensor->name, ggml_type_name(tensor->type), tensor->ne[2], tensor->ne[1],
          tensor->ne[0]);
+    count_packed(ggml_nbytes(tensor), packable(tensor)->gemm[0] == nullptr);
 }
 
 static void set_tensor(ggml_backend_buffer_t buffer, ggml_tensor * tensor, const void * data, size_t offset, size_t size) {

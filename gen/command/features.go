@@ -30,7 +30,7 @@ func (m surveyModel) name() string { return m.shape + "-" + m.types }
 // featureModels are what Features measures: narrow layers, where waiting shows, wide ones, where bytes do, and float weights for BLAS.
 var featureModels = []surveyModel{
 	{shape: "0.5b", types: "q8_0"}, {shape: "0.5b", types: "q4_0"}, {shape: "1b", types: "q4_k_m"}, {shape: "1b", types: "q8_0"},
-	{shape: "0.5b", types: "f32", special: true},
+	{shape: "1b", types: "f16", special: true},
 }
 
 // Features measures each feature of the runtime off and on, and all together. ZT_FEATURES names some of them, ZT_ROUNDS sets how often

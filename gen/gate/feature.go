@@ -40,7 +40,7 @@ func AllFeatures(preload string, m Machine) []Feature {
 
 		{Name: "share", Text: "packed weights in memory once, of a process that loads what another has loaded", Second: true,
 			Off: set("ZT_SHARE=0"), On: set("ZT_SHARE=1")},
-		{Name: "blas", Text: "BLAS for slices of F32 weights", Models: []string{"0.5b-f32"},
+		{Name: "blas", Text: "BLAS for slices of float weights", Models: []string{"1b-f16"},
 			Off: set("ZT_BLAS=0"), On: set("ZT_BLAS=slices")},
 		{Name: "preload", Text: "the preload library under stock's programs, loading without mmap", Stock: true, Args: []string{"-lm", "none"},
 			On: set("LD_PRELOAD=" + preload), Lacks: needsFile(preload)},

@@ -17,6 +17,7 @@ import (
 	"github.com/llama-zen-turbo/llama-zen-turbo/gen/blas"
 	"github.com/llama-zen-turbo/llama-zen-turbo/gen/packages"
 	"github.com/llama-zen-turbo/llama-zen-turbo/gen/pin"
+	"github.com/llama-zen-turbo/llama-zen-turbo/gen/program"
 	"github.com/llama-zen-turbo/llama-zen-turbo/gen/progress"
 	"github.com/llama-zen-turbo/llama-zen-turbo/gen/report"
 	"github.com/llama-zen-turbo/llama-zen-turbo/gen/switches"
@@ -45,6 +46,7 @@ type folder struct {
 type facts struct {
 	cpu       target.CPU
 	chosen    string // the target that would be built, or why there is none
+	topology  string // what built programs make of the CPUs; "" where there are none
 	tools     toolchain.Toolchain
 	toolsErr  error
 	remedy    string // the command that gets what is missing, "" where nothing is
@@ -69,6 +71,7 @@ func gather(ctx context.Context, w workspace.Workspace) (facts, error) {
 		f.chosen = "none: " + err.Error()
 		t, _ = target.Find("bringup") // which compiler there is can be told all the same
 	}
+	f.topology = topology(ctx, program.Build{Name: "tuned", Bin: w.Bin()})
 	var missing []packages.Need
 	err = progress.To(io.Discard).Step(ctx, "look", func(ctx context.Context, s *progress.Step) error {
 		f.tools, missing, f.toolsErr = toolchain.Look(ctx, w, s, t)
@@ -99,6 +102,28 @@ func gather(ctx context.Context, w workspace.Workspace) (facts, error) {
 		f.folders = append(f.folders, d)
 	}
 	return f, nil
+}
+
+// topology asks zt-host, if it is there and runs here.
+func topology(ctx context.Context, b program.Build) string {
+	if b.Check("zt-host") != nil {
+		return ""
+	}
+	lines, err := program.Run[struct {
+		Text    string
+		Threads int `json:"default_threads"`
+	}](ctx, b, "zt-host", "topology")
+	if err != nil {
+		return ""
+	}
+	text := ""
+	for _, l := range lines {
+		text += l.Text
+		if l.Threads > 0 {
+			text += fmt.Sprintf("; threads without -t: %d", l.Threads)
+		}
+	}
+	return text
 }
 
 // size is the number of bytes in the files below path, -1 where there is nothing. Files that vanish meanwhile do not count.
@@ -148,6 +173,9 @@ func (f facts) write(out io.Writer) error {
 
 	fmt.Fprintln(w, "CPU")
 	row("this machine", "%s, %d logical CPUs", f.cpu, f.host.Cores)
+	if f.topology != "" {
+		row("for programs", "%s", f.topology)
+	}
 	for _, t := range target.All() {
 		if err := t.Accepts(f.cpu); err != nil {
 			row(t.Name, "does not run here: %v", err)

@@ -11,6 +11,7 @@ import (
 	"github.com/klauspost/cpuid/v2"
 
 	"github.com/llama-zen-turbo/llama-zen-turbo/gen/pin"
+	"github.com/llama-zen-turbo/llama-zen-turbo/gen/program"
 	"github.com/llama-zen-turbo/llama-zen-turbo/gen/report"
 	"github.com/llama-zen-turbo/llama-zen-turbo/gen/switches"
 	"github.com/llama-zen-turbo/llama-zen-turbo/gen/target"
@@ -49,6 +50,28 @@ func zen5(has func(cpuid.FeatureID) bool) facts {
 		available: 40 << 30,
 		value:     func(name string) string { return map[string]string{"ZT_LOG": "1"}[name] },
 	}
+}
+
+func TestTopology(t *testing.T) {
+	dir := t.TempDir()
+	b := program.Build{Name: "tuned", Bin: dir}
+	if got := topology(t.Context(), b); got != "" {
+		t.Errorf("%q without programs", got)
+	}
+	for script, want := range map[string]string{
+		`echo '{"text":"2 cores, 1 L3"}'; echo '{"cpu":0}'; echo '{"default_threads":2}'`: "2 cores, 1 L3; threads without -t: 2",
+		"echo refused >&2; exit 1": "",
+	} {
+		if err := os.WriteFile(filepath.Join(dir, "zt-host"), []byte("#!/bin/sh\n"+script+"\n"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if got := topology(t.Context(), b); got != want {
+			t.Errorf("%q, not %q", got, want)
+		}
+	}
+	f := zen5(func(cpuid.FeatureID) bool { return true })
+	f.topology = "2 cores"
+	holds(t, text(t, f), "for programs 2 cores")
 }
 
 func TestProductHost(t *testing.T) {

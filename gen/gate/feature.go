@@ -34,6 +34,8 @@ func AllFeatures(preload string, m Machine) []Feature {
 
 		{Name: "threads", Text: "a thread for each core, not for each CPU of it", Default: true, Defaults: true,
 			Off: set("ZT_THREADS=stock"), On: set("ZT_THREADS=auto"), Lacks: needsSMT},
+		{Name: "governor", Text: "as many threads generate as memory keeps busy; on by default from 5 threads on", Defaults: true,
+			Off: set("ZT_GOVERNOR=0"), On: set("ZT_GOVERNOR=1")},
 		{Name: "ccd", Text: "threads kept within an L3 cache", Default: true,
 			Off: set("ZT_PIN=0"), On: set("ZT_PIN=auto"), Lacks: needsCaches},
 		{Name: "pin", Text: "each thread on a CPU of its own", Off: set("ZT_PIN=0"), On: set("ZT_PIN=1")},

@@ -124,11 +124,7 @@ func (r Report) featuresBrief() *grid {
 	g := r.features()
 	g.Rows, g.Notes = nil, r.notShown()
 	names := slices.DeleteFunc(models(r.Results), func(name string) bool { return name == "" })
-	g.Heads = []string{"feature", "default"}
-	for _, name := range names {
-		g.Heads = append(g.Heads, name)
-	}
-	g.Heads = append(g.Heads, "prompt 512", "waiting, %")
+	g.Heads = slices.Concat([]string{"feature", "default"}, names, []string{"prompt 512", "waiting, %"})
 	for _, part := range r.featureParts() {
 		of := r.ofPart(part)
 		row := []string{part, of.byDefault()}

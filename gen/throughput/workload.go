@@ -57,6 +57,7 @@ const (
 	parallelPrompt = 8  // tokens of each sequence's prompt, which is not timed
 	parallelSteps  = 32 // tokens generated of each
 	coldPrompt     = 16 // tokens of the prompt that finds cold code and caches
+	fewPrompts     = 3  // of a context that grows by each of them
 )
 
 // chat is a conversation: a system prompt with a first question, a short one, a paste of a page, a short one again. Prompts
@@ -101,7 +102,7 @@ type Setup struct {
 	Stock, Tuned program.Build
 	Peers        []program.Build
 	Model        string // path of the GGUF
-	Threads      int    // 0: as many as llama-bench takes by itself
+	Threads      int
 	Scratch      string // folder for a file as large as the context of the deep generation
 	// Pace is the tokens a second of a prompt by Stock, roughly. On fast machines short tests are repeated.
 	Pace float64
@@ -201,7 +202,7 @@ func AloneCases() []Case { return slices.Clone(alone) }
 func (s Setup) Alone(name string, b program.Build, more ...string) Subject {
 	return Subject{Name: name, Measure: func(ctx context.Context) (map[string]float64, error) {
 		turns := []string{fmt.Sprintf("0+%d", alone[0].Steps)}
-		for range s.repetitions(alone[1].Prompt) {
+		for range min(fewPrompts, s.repetitions(alone[1].Prompt)) {
 			turns = append(turns, fmt.Sprintf("%d+0", alone[1].Prompt))
 		}
 		args := append([]string{"chat", "-m", s.Model, "-t", strconv.Itoa(s.Threads), "--turns", strings.Join(turns, ",")}, more...)
@@ -233,13 +234,23 @@ func (s Setup) Alone(name string, b program.Build, more ...string) Subject {
 	}}
 }
 
-// Defaults measures the same speeds with as many threads as llama.cpp's own programs take where nobody says how many.
+// Defaults measures a prompt and, behind it, a generation with as many threads as llama.cpp's own programs take for each where nobody says
+// how many.
 func (s Setup) Defaults(name string, b program.Build) Subject {
-	s.Threads = 0
-	cases := []Case{alone[1], alone[0]}
-	subject := s.bench(b, standard, cases, []string{"-r", strconv.Itoa(s.repetitions(alone[1].Prompt))})
-	subject.Name = name
-	return subject
+	return Subject{Name: name, Measure: func(ctx context.Context) (map[string]float64, error) {
+		prompt, steps := alone[1].Prompt, alone[0].Steps
+		stdout, _, err := b.Output(ctx, "llama-batched-bench", "-m", s.Model, "-npp", strconv.Itoa(prompt), "-ntg", strconv.Itoa(steps), "-npl", "1",
+			"-c", strconv.Itoa(prompt+steps))
+		if err != nil {
+			return nil, err
+		}
+		for _, r := range parseBatched(stdout) {
+			if r.sequences == 1 && r.prompt > 0 && r.steps > 0 {
+				return map[string]float64{alone[1].Name: r.prompt, alone[0].Name: r.steps}, nil
+			}
+		}
+		return nil, fmt.Errorf("%s llama-batched-bench printed no result", b.Name)
+	}}
 }
 
 // bench is a call of llama-bench that measures cases. Only those with a name are reported. Cases of one call are prompts, after which one
@@ -249,10 +260,7 @@ func (s Setup) bench(b program.Build, d dialect, cases []Case, more []string) Su
 		if d.why != "" {
 			return nil, fmt.Errorf("%s", d.why)
 		}
-		args := []string{"-m", s.Model, "-o", "json"}
-		if s.Threads > 0 {
-			args = slices.Insert(args, 2, "-t", strconv.Itoa(s.Threads))
-		}
+		args := []string{"-m", s.Model, "-t", strconv.Itoa(s.Threads), "-o", "json"}
 		switch c := cases[0]; {
 		case c.Prompt > 0 && c.Steps > 0:
 			args = append(args, "-p", "0", "-n", "0", "-pg", fmt.Sprintf("%d,%d", c.Prompt, c.Steps))
@@ -318,11 +326,11 @@ func (s Setup) batched(b program.Build, cases []Case) Subject {
 		rates := parseBatched(stdout)
 		found := map[string]float64{}
 		for _, c := range cases {
-			rate, ok := rates[c.Sequences]
-			if !ok {
+			i := slices.IndexFunc(rates, func(r batchRates) bool { return r.sequences == c.Sequences })
+			if i < 0 {
 				return nil, fmt.Errorf("%s llama-batched-bench printed no result for %d sequences", b.Name, c.Sequences)
 			}
-			found[c.Name] = rate
+			found[c.Name] = rates[i].steps
 		}
 		return found, nil
 	}}

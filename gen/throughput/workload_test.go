@@ -299,7 +299,7 @@ func TestRealOutput(t *testing.T) {
 			t.Errorf("%s has a test that nobody ran", name)
 		}
 	}
-	if rates := parseBatched(read("llama-batched-bench.txt")); fmt.Sprint(rates) != "map[2:4.73 4:20.78 8:30.15]" {
+	if rates := parseBatched(read("llama-batched-bench.txt")); fmt.Sprint(rates) != "[{2 1154.48 4.73} {4 434.92 20.78} {8 313.62 30.15}]" {
 		t.Errorf("llama-batched-bench: %v", rates)
 	}
 	lines, err := program.Lines[chatLine](read("zt-probe-chat.jsonl"))

@@ -3,6 +3,7 @@ package gate
 import (
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 )
@@ -106,7 +107,7 @@ func needsSMT(m Machine) string {
 func needsFile(path string) func(Machine) string {
 	return func(Machine) string {
 		if _, err := os.Stat(path); err != nil {
-			return err.Error()
+			return fmt.Sprintf("there is no %s beside the programs", filepath.Base(path))
 		}
 		return ""
 	}

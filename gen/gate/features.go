@@ -223,7 +223,14 @@ func environmentText(env []string) string {
 	if len(env) == 0 {
 		return "nothing set"
 	}
-	return strings.Join(env, " ")
+	var said []string
+	for _, x := range env {
+		if name, value, _ := strings.Cut(x, "="); filepath.IsAbs(value) { // where a build lies is nobody's business
+			x = name + "=" + filepath.Base(value)
+		}
+		said = append(said, x)
+	}
+	return strings.Join(said, " ")
 }
 
 // named has what is measured depend on the files of models too.

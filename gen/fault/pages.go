@@ -37,7 +37,7 @@ func (l *lab) poolPages(ctx context.Context) (n int, err error) {
 		return 0, err
 	}
 	defer func() { err = errors.Join(err, restore()) }()
-	e, err := l.run(ctx, l.load(l.model).env("ZT_HUGEPAGES=hugetlb"))
+	e, err := l.run(ctx, l.load(l.model).env("ZT_HUGEPAGES=hugetlb", weightsOnly))
 	if err == nil {
 		err = e.failed()
 	}
@@ -58,6 +58,10 @@ func (l *lab) poolPages(ctx context.Context) (n int, err error) {
 // plenty is more pages than the model takes.
 const plenty = 64
 
+// weightsOnly keeps KV caches and compute buffers out of the pool, so that the pages a model takes are those of its weights in any program
+// and context. 1 TiB, in MiB.
+const weightsOnly = "ZT_HUGEPAGES_MIN=1048576"
+
 // fallsBack runs c and holds it to the right answer from other pages than the pool's, for some of the weights at least, with one line about
 // that.
 func (l *lab) fallsBack(ctx context.Context, c call, mode string) error {
@@ -66,7 +70,7 @@ func (l *lab) fallsBack(ctx context.Context, c call, mode string) error {
 		phrase = saysPages
 		c = c.env("ZT_LOG=1")
 	}
-	e, err := l.run(ctx, c.env("ZT_HUGEPAGES="+mode))
+	e, err := l.run(ctx, c.env("ZT_HUGEPAGES="+mode, weightsOnly))
 	if err == nil {
 		err = l.answered(ctx, e, l.completion(l.model))
 	}
@@ -140,7 +144,7 @@ func poolRace(ctx context.Context, l *lab) (got string, err error) {
 	for range rounds {
 		var racers [2]*process
 		for i := range racers {
-			if racers[i], err = l.start(ctx, l.completion(l.model).env("ZT_LOG=1")); err != nil {
+			if racers[i], err = l.start(ctx, l.completion(l.model).env("ZT_LOG=1", weightsOnly)); err != nil {
 				return "", err
 			}
 		}
@@ -175,7 +179,7 @@ func (l *lab) pooled(ctx context.Context) (s *server, n int, restore func() erro
 	if restore, err = l.setPool(n); err != nil {
 		return nil, 0, nil, err
 	}
-	s, err = l.serve(ctx, l.service(l.model).env("ZT_HUGEPAGES=hugetlb"), 0)
+	s, err = l.serve(ctx, l.service(l.model).env("ZT_HUGEPAGES=hugetlb", weightsOnly), 0)
 	if err == nil {
 		var taken pages
 		if taken, err = l.pool.read(); err == nil && taken.free != 0 {

@@ -179,7 +179,7 @@ func fake(program string, args []string) error {
 		}
 		return fakeLogits(*out, ids, fault, special, *fa == "off", *threads, *ub, *mode)
 	case "gemm":
-		nmse := 1e-8
+		nmse := 1e-13
 		if fault == "wrong by BLAS" && os.Getenv("ZT_BLAS") == "slices" {
 			nmse = 1e-4
 		}
